@@ -4,10 +4,40 @@
 pub mod network {
     /// Longest time for which traffic is counted without a fact that says so, in nanoseconds.
     pub const TOLD_NS: u64 = 3_600_000_000_000;
+    /// Time from a change of rules or periods back to the reading of the traffic before it, in
+    /// nanoseconds.
+    pub const LEAD_NS: u64 = 100_000_000;
+    /// Time ahead of which changes are looked out for, in nanoseconds. What is to change sooner is
+    /// read when that is asked for.
+    pub const ANNOUNCED_NS: u64 = 1_500_000_000;
+    /// Time between two looks for changes.
+    pub const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+    /// Longest time that the reading of all guests of a tenant is waited for.
+    pub const READING: std::time::Duration = std::time::Duration::from_millis(500);
+    /// Longest time for which the end of a tenant's period is kept in mind, in nanoseconds: the
+    /// wall clock may be stepped.
+    pub const PERIOD_KEPT_NS: u64 = 60_000_000_000;
     /// Limits of a guest's sending and receiving, in bytes a second: from 64 kbit to 100 Gbit.
     pub const RATES: std::ops::RangeInclusive<u64> = 8_000..=12_500_000_000;
+    /// Most places of the list that a guest may send to. The packets of each new connection are
+    /// compared with each.
+    pub const ALLOWED_MAX: usize = 64;
     /// Bytes that a guest may send or receive at once, however low its limit is: some packets.
     pub const BURST_BYTES_MIN: u64 = 64 << 10;
+}
+
+/// Bounds of what a host gives to instances.
+pub mod host {
+    /// Ratios of what is given and what the host has, in thousandths.
+    pub const RATIOS_PERMILLE: std::ops::RangeInclusive<u32> = 100..=1_000_000;
+    /// Virtual processors for each processor, in thousandths, unless the operator sets another
+    /// ratio: they wait for each other, and sandboxes mostly wait.
+    pub const CPU_RATIO_PERMILLE: u32 = 16_000;
+    /// Guest memory for the host's memory, in thousandths, unless the operator sets another ratio.
+    pub const MEMORY_RATIO_PERMILLE: u32 = 1_000;
+    /// Sizes of guests' disks for the disk's, in thousandths, unless the operator sets another
+    /// ratio: what a guest has not written takes no space.
+    pub const DISK_RATIO_PERMILLE: u32 = 4_000;
 }
 
 /// Bounds of billing.
@@ -290,6 +320,8 @@ pub mod instance {
 pub mod guest {
     /// Time that a standby waits for the agent's good-bye, in milliseconds.
     pub const GOODBYE_MS_MAX: u64 = 250;
+    /// Time that a pause waits for the agent to hold the guest's processes, in milliseconds.
+    pub const HOLD_MS_MAX: u64 = 250;
     /// Time that a connection without sessions stays, in milliseconds.
     pub const LINGER_MS: u64 = 5_000;
     /// Time for an agent to answer after its guest was resumed, in milliseconds.
@@ -326,6 +358,8 @@ pub mod snapshot {
     pub const INTERVAL_MS_MIN: u64 = 60_000;
     /// Longest time between two snapshots of a schedule, in milliseconds: 366 days.
     pub const INTERVAL_MS_MAX: u64 = 366 * 86_400_000;
+    /// Longest age at which a schedule's snapshots are dropped, in milliseconds: ten years.
+    pub const AGE_MS_MAX: u64 = 3_660 * 86_400_000;
     /// Longest prefix of the names of scheduled snapshots, in characters. The date takes the rest.
     pub const PREFIX_CHARS_MAX: usize = 47;
 }

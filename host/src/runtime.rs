@@ -4,7 +4,7 @@ mod membership;
 mod renewal;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::causes::in_words;
 use crate::clock::{self, Clock, Gap};
 use crate::delivery::{Deliveries, Receiver};
 use crate::disk::Disk;
-use crate::driver::{self, Fleet, FleetError, Parts};
+use crate::driver::{self, Claim, Fleet, FleetError, Parts, Ratios};
 use crate::fleet::{self, Sender};
 use crate::heads::{self, Heads, HeadsError, Hook, Publisher};
 use crate::hypervisor::log::LogWatcher;
@@ -40,7 +40,7 @@ use crate::journal::{
 };
 use crate::limits::instance::CONTROL_MS_MAX;
 use crate::mutants::Mutant;
-use crate::network::{HostNetworks, NetworkError, Networks, Pool};
+use crate::network::{self, HostNetworks, NetworkError, Networks};
 use crate::objects::Stores;
 use crate::policy::{Accounting, PolicyHost, Profile};
 use crate::probe::HostProber;
@@ -89,9 +89,10 @@ pub struct Options {
     pub token_file: Option<PathBuf>,
     /// Networks in which health checks may probe addresses; empty for none.
     pub probe_networks: Vec<IpNet>,
-    /// The pool of guests' addresses, and the name servers that they are told, those of the host if
-    /// empty; `None` gives guests no network.
-    pub network: Option<(Pool, Vec<Ipv4Addr>)>,
+    /// The ratios by which instances are given what the host has.
+    pub ratios: Ratios,
+    /// The networks of guests; `None` gives them none.
+    pub network: Option<network::Settings>,
     /// Images from registries.
     pub images: PulledImages,
     /// The issuer, as documents name it.
@@ -284,10 +285,10 @@ fn publisher(data: &Path, hook: Option<Hook>) -> Result<Option<Arc<Publisher>>, 
 
 /// The networks of guests, with the host's rules for them in force.
 fn networks(
-    pool: Option<(Pool, Vec<Ipv4Addr>)>,
+    settings: Option<network::Settings>,
 ) -> Result<Option<Arc<dyn Networks>>, NetworkError> {
-    let Some((pool, name_servers)) = pool else { return Ok(None) };
-    Ok(Some(Arc::new(HostNetworks::new(pool, name_servers)?)))
+    let made = settings.map(HostNetworks::new).transpose()?;
+    Ok(made.map(|networks| Arc::new(networks) as Arc<dyn Networks>))
 }
 
 impl Daemon {
@@ -344,6 +345,8 @@ impl Daemon {
             launches: Arc::new(HostLaunches),
             networks: networks(options.network.take())?,
             quota: Arc::new(TenantLimits(tenancy.clone())),
+            machine: Claim::of_this_host(),
+            ratios: options.ratios,
             disk: disk.clone(),
             exit_patience: Duration::from_millis(CONTROL_MS_MAX),
         };

@@ -2,7 +2,7 @@
 //! machine is printed.
 //!
 //! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale journal
-//! rating bill`), and `--write` to put the report into `docs/benchmarks.md`.
+//! rating bill machines`), and `--write` to put the report into `docs/benchmarks.md`.
 
 // Rates and ratios for people; nothing here is money or billed time.
 #![allow(clippy::float_arithmetic, clippy::unwrap_used, missing_docs)]
@@ -13,6 +13,7 @@ mod durable;
 mod journal;
 mod lifecycle;
 mod machine;
+mod machines;
 mod measure;
 mod memory;
 mod peer;
@@ -58,6 +59,9 @@ fn main() {
     }
     if wanted("bill") {
         bill::run(&mut report);
+    }
+    if wanted("machines") {
+        machines::run(&mut report);
     }
     report.say(&format!("\n{} goals missed", report.missed));
     if write {

@@ -25,6 +25,7 @@ fn options(data: &Path) -> Options {
         token_file: None,
         jwt: None,
         probe_networks: Vec::new(),
+        ratios: Default::default(),
         network: None,
         images: Default::default(),
         letterhead: Letterhead::default(),

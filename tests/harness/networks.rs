@@ -1,6 +1,6 @@
 //! Networks without any: counters that the test advances.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -51,6 +51,14 @@ impl Networks for DoubleNetworks {
 
     fn find(&self, plan: &Plan, _pid: u32) -> Result<Arc<dyn Link>, NetworkError> {
         Ok(Arc::new(DoubleLink { networks: self.clone(), guest: plan.address }))
+    }
+
+    fn sweep(&self, in_use: &BTreeSet<Ipv4Addr>) -> Result<Vec<Ipv4Addr>, NetworkError> {
+        let mut counted = self.counted();
+        let strays: Vec<_> =
+            counted.keys().copied().filter(|guest| !in_use.contains(guest)).collect();
+        counted.retain(|guest, _| in_use.contains(guest));
+        Ok(strays)
     }
 
     fn remove(&self, plan: &Plan) -> Result<(), NetworkError> {

@@ -12,8 +12,8 @@ use tallyman::billing::{About, BootId, Counted, Entered, Fact, InstanceFact, Tot
 use tallyman::clock::Clock;
 use tallyman::disk::Disk;
 use tallyman::driver::{
-    Amendment, Fleet, FleetError, NewFork, NewInstance, NewSnapshot, Parts, Quota, Request,
-    Reservation, Share, View,
+    Amendment, Claim, Fleet, FleetError, NewFork, NewInstance, NewSnapshot, Parts, Quota, Ratios,
+    Request, Reservation, Share, View,
 };
 use tallyman::id::{InstanceId, InstanceName, TenantId};
 use tallyman::image::{ImageImport, Images};
@@ -58,6 +58,8 @@ pub struct Rig {
     pub exit_patience: Duration,
     /// Networks of guests, from the next start on; none for none.
     pub networks: Option<DoubleNetworks>,
+    /// Processors and memory of the host, from the next start on.
+    pub machine: Claim,
 }
 
 /// The same memory limit for every tenant.
@@ -137,6 +139,7 @@ impl Rig {
             memory_bytes_max: u64::MAX,
             exit_patience: Duration::from_secs(10),
             networks: None,
+            machine: Claim::ENDLESS,
         };
         rig.import("tiny", None);
         rig
@@ -202,6 +205,8 @@ impl Rig {
             launches: Arc::new(self.double.clone()),
             quota: Arc::new(MemoryLimit(self.memory_bytes_max)),
             networks: self.networks.clone().map(|networks| Arc::new(networks) as Arc<dyn Networks>),
+            machine: self.machine,
+            ratios: Ratios::default(),
             disk: Arc::new(Disk::of(self.folder.path())),
             exit_patience: self.exit_patience,
         };

@@ -63,6 +63,7 @@ impl Server {
             token: Some(TOKEN.into()),
             token_file: None,
             probe_networks: Vec::new(),
+            ratios: Default::default(),
             network: None,
             images: Default::default(),
             letterhead: Letterhead { issuer: Some("Example Ltd".into()), prefix: "EX-".into() },

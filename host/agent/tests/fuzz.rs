@@ -1,5 +1,5 @@
-//! Streams that no host sends: sessions with bytes, messages and their order changed. Whatever came,
-//! the agent lives, and serves the next host that begins a connection.
+//! Streams that no host sends: sessions with bytes, messages and their order changed. Whatever
+//! came, the agent lives, and serves the next host that begins a connection.
 //!
 //! `TALLYMAN_FUZZ_ROUNDS` sets another number of streams than the usual one.
 

@@ -301,6 +301,8 @@ impl From<FleetError> for ApiError {
             FleetError::OverLimit { tenant, limit, wanted, most } => {
                 Exceeded { tenant, limit, wanted, most }.into()
             }
+            FleetError::HostFull(_) => Self::conflict("insufficient_resources", message)
+                .hint("stop instances or put them into standby, or ask for less"),
             FleetError::Interrupted => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "interrupted", message).retry_after(1)
             }
@@ -661,6 +663,7 @@ fn is_unknown_field(error: &str) -> bool {
 mod tests {
     use super::*;
     use crate::disk::DiskLow;
+    use crate::driver::{self, Full};
     use crate::policy::Profile;
     use crate::vm::State;
 
@@ -690,6 +693,15 @@ mod tests {
                 },
                 403,
                 "quota_exceeded",
+            ),
+            (
+                FleetError::HostFull(Full {
+                    resource: driver::Resource::Memory,
+                    needed: 2,
+                    free: driver::Claim { memory_bytes: 1, ..driver::Claim::default() },
+                }),
+                409,
+                "insufficient_resources",
             ),
             (FleetError::Interrupted, 503, "interrupted"),
             (FleetError::Unfinished(Box::new(FleetError::NoMemory)), 503, "unfinished"),

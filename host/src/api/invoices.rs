@@ -155,6 +155,9 @@ pub(super) async fn close_invoice(
 ) -> Result<Response, ApiError> {
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
     let act = key.act(&caller, &tenant, "close", &asked)?;
+    if asked.to == "now" && asked.at_once {
+        state.fleet.read_traffic(&tenant).await;
+    }
     let to = close_instant(&state, &tenant, &asked).await?;
     let documents = match state.issuer.done(&act).await? {
         Some(documents) => documents,

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use axum::http::StatusCode;
 
 use super::State;
-use super::bandwidth::parse_rate;
 use super::error::ApiError;
 use super::model::{
     AutoStandby, Compression, ConsoleCheck, CreateInstance, DiskRequest, ExecCheck, ExpiryAction,
-    HealthCheck, HealthCheckKind, NetworkCheck, NetworkRequest, RestartPolicy, Timestamp,
+    HealthCheck, HealthCheckKind, NetworkCheck, RestartPolicy, Timestamp,
 };
+use super::network::network_wish;
 use super::size::parse_size;
 use super::time::parse_duration;
 use crate::driver::{self, Disk, Expiry, NetworkWish, NewInstance, Probe, Program, View};
@@ -34,7 +34,7 @@ pub(super) fn new_instance(
     let auto_standby = request.auto_standby.as_ref().map_or(Ok(None), auto_standby)?;
     let expiry = expiry(state, request.ttl.as_deref(), request.expires_at, request.expiry_action)?;
     let overlay_bytes = request.overlay_size.as_deref().map(overlay_bytes).transpose()?;
-    let wish = request.network.as_ref().map_or(Ok(NetworkWish::default()), network)?;
+    let wish = request.network.as_ref().map_or(Ok(NetworkWish::default()), network_wish)?;
     Ok(move |image: &Resolved| NewInstance {
         name,
         image: image.image.manifest.name.clone(),
@@ -58,19 +58,6 @@ pub(super) fn new_instance(
         program: Program { entrypoint: request.entrypoint, cmd: request.cmd, env: request.env },
         overlay_bytes,
         network: wish,
-    })
-}
-
-/// The network that a request asks for.
-fn network(network: &NetworkRequest) -> Result<NetworkWish, ApiError> {
-    let rate = |field: &str, text: &Option<String>| {
-        let rate = text.as_deref().map(parse_rate).transpose();
-        rate.map_err(|error| ApiError::invalid(format!("network.{field}: {error}")))
-    };
-    Ok(NetworkWish {
-        enabled: Some(network.enabled.unwrap_or(true)),
-        upload_bytes_max: rate("bandwidth_upload", &network.bandwidth_upload)?,
-        download_bytes_max: rate("bandwidth_download", &network.bandwidth_download)?,
     })
 }
 

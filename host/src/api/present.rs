@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::State;
-use super::bandwidth::format_rate;
 use super::model::{
     Accounted, Accounting, AccountingStatus, AutoStandby, ConsoleCheck, ExecCheck, HealthCheck,
     HealthCheckKind, HealthReport, HealthStatus, HealthVerdict, Instance, Interval, Intervals,
-    NetworkCheck, NetworkState, PerPhase, Proof, RestartBlock, RestartPolicy, RestartStatus,
-    Timestamp,
+    NetworkCheck, PerPhase, Proof, RestartBlock, RestartPolicy, RestartStatus, Timestamp,
 };
+use super::network::network_state;
 use super::size::format_size;
 use super::time::format_millis;
 use crate::billing::Totals;
@@ -21,7 +20,6 @@ use crate::driver::{self, Probe, View};
 use crate::id::{Digest, TenantId};
 use crate::image::Platform;
 use crate::journal::wire;
-use crate::network::GUEST_MAC;
 use crate::tenant::STANDARD;
 use crate::units::Instant;
 use crate::vm;
@@ -97,7 +95,7 @@ pub(super) fn instance_at(state: &State, view: &View, usage: &Usage, policy: Dig
         expires_at: spec.expiry.map(|expiry| timestamp(state, Instant(expiry.at_ns))),
         expiry_action: spec.expiry.map(|expiry| expiry.action.into()),
         session: live.session,
-        network: network(spec.network),
+        network: network_state(spec.network.as_ref()),
         tags: spec.tags.clone(),
         // As the policy counts it, which may differ from `state`: facts hold the true phase.
         current_phase: usage.current.map(wire::Phase::from),
@@ -105,17 +103,6 @@ pub(super) fn instance_at(state: &State, view: &View, usage: &Usage, policy: Dig
         phase_durations_ms: phase_durations(usage),
         policy,
         accounting: accounting(view, usage),
-    }
-}
-
-fn network(network: Option<driver::Network>) -> NetworkState {
-    NetworkState {
-        enabled: network.is_some(),
-        name: network.map(|_| "default".into()),
-        ip: network.map(|network| network.address.to_string()),
-        mac: network.map(|_| GUEST_MAC.into()),
-        bandwidth_upload: network.and_then(|network| network.upload_bytes_max).map(format_rate),
-        bandwidth_download: network.and_then(|network| network.download_bytes_max).map(format_rate),
     }
 }
 

@@ -2,15 +2,13 @@
 
 use axum::Json;
 use axum::extract::State as Extract;
-use rustix::fs::statvfs;
 
 use super::auth::Caller;
 use super::error::ApiError;
 use super::model::{Allocation, Resource, Resources};
 use super::shared::Failures;
 use super::{Shared, State, blocking};
-use crate::driver::View;
-use crate::vm;
+use crate::driver::{Claim, Ratio, Ratios, View};
 
 /// Show the resources of the host
 ///
@@ -23,52 +21,51 @@ pub(super) async fn get_resources(
     Extract(state): Shared,
     caller: Caller,
 ) -> Result<Json<Resources>, ApiError> {
-    Ok(Json(blocking(move || resources(&state, &caller)).await?))
+    Ok(Json(blocking(move || Ok(resources(&state, &caller))).await?))
 }
 
-fn resources(state: &State, caller: &Caller) -> Result<Resources, ApiError> {
-    let [mut cpu, mut memory, mut disk] = [0_u64; 3];
-    for view in state.fleet.by_tenant().values().flatten() {
-        let share = allocation(view);
-        cpu += u64::from(share.cpu);
-        memory = memory.saturating_add(share.memory_bytes);
-        disk = disk.saturating_add(share.disk_bytes);
-    }
+fn resources(state: &State, caller: &Caller) -> Resources {
+    let (capacity, claimed) = state.fleet.admission();
+    let limit = capacity.limit();
+    let Claim { vcpus, memory_bytes, disk_bytes } = capacity.has;
+    let Ratios { cpu, memory, disk } = capacity.ratios;
     let own = state.fleet.list(&caller.tenant());
-    let folder = state.journal.path().parent().unwrap_or(state.journal.path());
-    let space = statvfs(folder).map_err(|error| ApiError::bug(&std::io::Error::from(error)))?;
-    let system = rustix::system::sysinfo();
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Ok(Resources {
-        cpu: resource("cpu", processors as u64, cpu),
-        memory: resource("memory", system.totalram * u64::from(system.mem_unit), memory),
-        disk: resource("disk", space.f_blocks.saturating_mul(space.f_frsize), disk),
-        network: resource("network", 0, 0),
+    Resources {
+        cpu: resource("cpu", (vcpus, cpu), limit.vcpus, claimed.vcpus),
+        memory: resource(
+            "memory",
+            (memory_bytes, memory),
+            limit.memory_bytes,
+            claimed.memory_bytes,
+        ),
+        disk: resource("disk", (disk_bytes, disk), limit.disk_bytes, claimed.disk_bytes),
+        network: Resource { kind: "network".into(), oversub_ratio: 1.0, ..Resource::default() },
         allocations: own.iter().map(|view| allocation(view)).collect(),
-    })
+    }
 }
 
-fn resource(kind: &str, capacity: u64, allocated: u64) -> Resource {
+fn resource(kind: &str, (capacity, ratio): (u64, Ratio), limit: u64, allocated: u64) -> Resource {
     Resource {
         kind: kind.into(),
         capacity,
-        effective_limit: capacity,
+        effective_limit: limit,
         allocated,
-        available: capacity.saturating_sub(allocated),
-        oversub_ratio: 1.0,
+        available: limit.saturating_sub(allocated),
+        // A ratio is written with decimals that are read back.
+        oversub_ratio: ratio.to_string().parse().unwrap_or_default(),
+        source: Some("detected".into()),
     }
 }
 
-/// The share of an instance: processors and memory while it has a process, disks always.
+/// The share of an instance: processors and memory while it has a machine, disks always.
 fn allocation(view: &View) -> Allocation {
-    let shape = view.live.shape;
-    let runs = !matches!(view.live.state, vm::State::Stopped | vm::State::Standby { .. });
+    let Claim { vcpus, memory_bytes, disk_bytes } = view.live.claim();
     Allocation {
         instance_id: view.record.id.to_string(),
         instance_name: view.record.name.to_string(),
-        cpu: if runs { shape.vcpus } else { 0 },
-        memory_bytes: if runs { shape.memory_bytes } else { 0 },
-        disk_bytes: shape.disk_bytes,
+        cpu: u32::try_from(vcpus).unwrap_or(u32::MAX),
+        memory_bytes,
+        disk_bytes,
         network_download_bps: 0,
         network_upload_bps: 0,
         disk_io_bps: 0,

@@ -67,6 +67,7 @@ pub(super) async fn set_prices(
     let name = params.name.as_deref().map(str::parse).transpose()?;
     let at = params.at.as_deref().map(|at| utc_ns("at", at)).transpose()?;
     let at = at.map(|utc_ns| state.fleet.meter_to_come(utc_ns));
+    state.fleet.read_traffic_before(&tenant, at).await;
     let now = state.fleet.now();
     let set = state.issuer.set_prices(&tenant, (bytes.to_vec(), name), at, now, act).await?;
     Ok(Json(prices(&state, &tenant, set)))

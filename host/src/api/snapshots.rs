@@ -353,7 +353,10 @@ fn present_schedule(state: &State, view: &View) -> Result<SnapshotSchedule, ApiE
         instance_id: view.record.id.clone(),
         interval: format_millis(schedule.interval_ms),
         jitter: format_millis(schedule.jitter_ms),
-        retention: Retention { max_count: schedule.keep, max_age: None },
+        retention: Retention {
+            max_count: schedule.keep,
+            max_age: schedule.age_ms_max.map(format_millis),
+        },
         name_prefix: schedule.prefix.clone(),
         compress: schedule.compress,
         metadata: schedule.tags.clone(),
@@ -395,16 +398,13 @@ fn schedule(request: SetSnapshotSchedule) -> Result<Schedule, ApiError> {
     let SetSnapshotSchedule { interval, jitter, retention, name_prefix, .. } = request;
     let ms =
         |field, text: Option<String>| text.map_or(Ok(0), |text| parse::duration_ms(field, &text));
-    if ms("retention.max_age", retention.max_age)? > 0 {
-        return Err(ApiError::not_implemented(
-            "retention.max_age: snapshots of a schedule are kept by number; leave it out",
-        ));
-    }
+    let age_ms = ms("retention.max_age", retention.max_age)?;
     let most = u32::try_from(limits::KEPT_MAX).unwrap_or(u32::MAX);
     Ok(Schedule {
         interval_ms: parse::duration_ms("interval", &interval)?,
         jitter_ms: ms("jitter", jitter)?,
         keep: if retention.max_count == 0 { most } else { retention.max_count },
+        age_ms_max: Some(age_ms).filter(|&age_ms| age_ms > 0),
         prefix: name_prefix.unwrap_or_else(|| PREFIX.into()),
         compress: request.compress,
         tags: request.metadata.unwrap_or_default(),

@@ -124,6 +124,7 @@ pub(super) async fn join_tariff(
         Some(at) => Some(begin(&state, &tenant, at).await?),
         None => None,
     };
+    state.fleet.read_traffic_before(&tenant, at).await;
     let reading = state.fleet.reading();
     let (set, _) = state.issuer.join(&tenant, name, at, reading, act).await?;
     Ok(Json(rules::prices(&state, &tenant, set)))
@@ -180,6 +181,7 @@ async fn change_one(
 ) -> TariffChange {
     let changed = async {
         let at = begin(state, tenant, at).await?;
+        state.fleet.read_traffic_before(tenant, Some(at)).await;
         let reading = state.fleet.reading();
         let act = Act::by(caller.actor());
         let (set, on) = state.issuer.join(tenant, name, Some(at), reading, act).await?;

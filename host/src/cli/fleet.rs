@@ -9,6 +9,7 @@ use super::listen::Places;
 use super::serve::{Issuer, start_log, stopped};
 use super::{Global, archive, output};
 use crate::api::model::{FleetHost, FleetHosts};
+use crate::driver::Ratios;
 use crate::fleet::Servers;
 use crate::journal;
 use crate::limits::fleet::CLOCK_OFF_NS;
@@ -112,6 +113,7 @@ impl Serve {
             token: global.token.clone(),
             token_file: self.places.token_file(),
             probe_networks: Vec::new(),
+            ratios: Ratios::default(),
             network: None,
             images: Default::default(),
             letterhead: self.issuer.letterhead(),

@@ -9,12 +9,12 @@ use futures::{StreamExt, pin_mut};
 
 use super::args::{done, duration, tag};
 use super::client::Client;
+use super::guest_network::InstanceNetwork;
 use super::output::{self, Output};
 use super::progress::during;
 use super::{Global, automation, client, copy, exec, failure, snapshot};
 use crate::api::model::{
-    CreateInstance, DiskRequest, Instance, InstanceState, Intervals, NetworkRequest, NoOptions,
-    StopOptions, Waited,
+    CreateInstance, DiskRequest, Instance, InstanceState, Intervals, NoOptions, StopOptions, Waited,
 };
 use crate::api::parse_size;
 
@@ -243,16 +243,8 @@ pub(super) struct Create {
     /// absent
     #[arg(long, value_name = "SIZE")]
     overlay_size: Option<String>,
-    /// A network for the guest: true or false; if absent, it has one where the host has
-    /// addresses for guests and the hypervisor can give it one
-    #[arg(long, value_name = "BOOL")]
-    network: Option<bool>,
-    /// Most that the guest may send, such as 10Mbps; no limit if absent
-    #[arg(long, value_name = "RATE")]
-    bandwidth_upload: Option<String>,
-    /// Most that the guest may receive, such as 1Gbps; no limit if absent
-    #[arg(long, value_name = "RATE")]
-    bandwidth_download: Option<String>,
+    #[command(flatten)]
+    network: InstanceNetwork,
     #[command(flatten)]
     automation: automation::Automation,
     #[command(flatten)]
@@ -452,16 +444,6 @@ impl Ready {
 }
 
 impl Create {
-    /// The network that is asked for; none if nothing was said of it.
-    fn network_request(&self) -> Option<NetworkRequest> {
-        let request = NetworkRequest {
-            enabled: self.network,
-            bandwidth_upload: self.bandwidth_upload.clone(),
-            bandwidth_download: self.bandwidth_download.clone(),
-        };
-        (request != NetworkRequest::default()).then_some(request)
-    }
-
     fn request(&self) -> anyhow::Result<CreateInstance> {
         Ok(CreateInstance {
             name: self.name.clone(),
@@ -486,7 +468,7 @@ impl Create {
             cmd: (!self.command.is_empty()).then(|| self.command.clone()),
             env: self.env.iter().cloned().collect(),
             overlay_size: self.overlay_size.clone(),
-            network: self.network_request(),
+            network: self.network.request(),
             ..CreateInstance::default()
         })
     }

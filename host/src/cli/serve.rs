@@ -1,6 +1,5 @@
 //! `tallyman serve`.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+use super::guest_network::GuestNetwork;
 use super::listen::Places;
+use super::overcommit::Overcommit;
 use super::{Global, archive, output};
 use crate::api::{Listen, parse_duration};
 use crate::delivery;
@@ -21,7 +22,6 @@ use crate::hypervisor::Accelerator;
 use crate::id::HostName;
 use crate::invoice::Letterhead;
 use crate::journal;
-use crate::network::Pool;
 use crate::runtime::{Daemon, Membership, Options, PulledImages};
 use crate::tenancy::JwtConfig;
 use crate::tenant::billing_name;
@@ -72,19 +72,10 @@ pub(super) struct Serve {
     /// be repeated
     #[arg(long, value_name = "NETWORK", env = "TALLYMAN_PROBE_NETWORKS", value_delimiter = ',')]
     probe_network: Vec<IpNet>,
-    /// Addresses for guests, such as 10.213.0.0/16: a network that nobody else uses; without it,
-    /// guests have no network
-    #[arg(long, value_name = "NETWORK", env = "TALLYMAN_NETWORK_POOL")]
-    network_pool: Option<Pool>,
-    /// Name server that guests are told; up to 3 times; those of the host if absent
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "TALLYMAN_NETWORK_DNS",
-        value_delimiter = ',',
-        requires = "network_pool"
-    )]
-    network_dns: Vec<Ipv4Addr>,
+    #[command(flatten)]
+    guest_network: GuestNetwork,
+    #[command(flatten)]
+    overcommit: Overcommit,
     /// A registry, such as registry.example:5000, that tenants may pull images from by creating
     /// instances of them; may be repeated
     #[arg(long, value_name = "HOST", env = "TALLYMAN_PULL_REGISTRIES", value_delimiter = ',')]
@@ -323,7 +314,8 @@ impl Serve {
             token: global.token.clone(),
             token_file: self.places.token_file(),
             probe_networks: self.probe_network,
-            network: self.network_pool.map(|pool| (pool, self.network_dns)),
+            ratios: self.overcommit.ratios(),
+            network: self.guest_network.settings(),
             images: PulledImages {
                 registries: self.pull_registry,
                 retention: self.image_retention,

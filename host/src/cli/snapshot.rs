@@ -156,6 +156,9 @@ pub(super) struct Schedule {
     /// Number of the newest scheduled snapshots that are kept, 1 to 256
     #[arg(long, requires = "every")]
     keep: Option<u32>,
+    /// Age from which scheduled snapshots are deleted, such as 168h; by number alone if absent
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "every")]
+    max_age: Option<Duration>,
     /// Prefix of their names, at most 44 characters; scheduled if absent
     #[arg(long, requires = "every")]
     prefix: Option<String>,
@@ -252,7 +255,7 @@ impl Schedule {
                 let body = SetSnapshotSchedule {
                     interval: duration_text(every),
                     jitter: self.jitter.map(duration_text),
-                    retention: Retention { max_count, max_age: None },
+                    retention: Retention { max_count, max_age: self.max_age.map(duration_text) },
                     name_prefix: self.prefix.clone(),
                     compress: self.compress,
                     metadata: None,

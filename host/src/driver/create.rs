@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::admission::Claim;
 use super::copy;
 use super::error::{FleetError, failed};
 use super::files::{blocking, discard, on_disk};
@@ -21,7 +22,7 @@ use crate::hypervisor::{self, Capability};
 use crate::id::{InstanceId, TenantId};
 use crate::image::Image;
 use crate::limits::instance as limits;
-use crate::limits::network::RATES;
+use crate::limits::network::{ALLOWED_MAX, RATES};
 
 impl Host {
     /// Accepts an instance and boots it; returns when its vCPUs run.
@@ -47,10 +48,11 @@ impl Host {
     /// Makes an instance durable and queues its boot, which answers the caller.
     async fn accept(self: Arc<Self>, record: Record, reply: Reply) {
         let folder = self.folder(&record.id);
-        let network = record.spec.network;
+        let network = record.spec.network.clone();
         let live = Live::first(&record.spec);
         let share = Share::of(live.shape);
-        let reserved = self.reserve(&record.tenant, &record.name, Share::default(), share);
+        let claim = Claim::of_machine(live.shape);
+        let reserved = self.reserve(&record, (Share::default(), share), Some(claim));
         let intended = live.intent.iter().map(Intent::fact).collect();
         let inserted = match &reserved {
             Ok(_) => self.insert(record, live, intended).await,
@@ -66,7 +68,7 @@ impl Host {
                 directory.insert(slot);
             }
             Err(error) => {
-                self.release(network);
+                self.release(network.as_ref());
                 if let Err(left) = discard(&folder).await {
                     tracing::warn!(error = %left, "the folder of a refused instance is left");
                 }
@@ -87,8 +89,10 @@ impl Host {
         let id = InstanceId::random();
         let disks = self.lay_out(&id, &image, &new)?;
         // Last, so that nothing that fails has taken an address.
-        let network =
-            wants_network.then(|| self.new_network(new.network)).transpose().inspect_err(|_| {
+        let network = wants_network
+            .then(|| self.new_network(new.network.clone()))
+            .transpose()
+            .inspect_err(|_| {
                 // What was laid out only takes space; the first error tells more.
                 let _ = copy::remove(&self.folder(&id));
             })?;
@@ -219,7 +223,7 @@ impl Host {
                 "entrypoint, cmd, env and overlay_size are for images that were imported from OCI";
             return invalid("image", problem.into());
         }
-        check_rates(new.network)?;
+        check_network(&new.network)?;
         check_tags(&new.tags)?;
         check_restart(&new.restart)?;
         new.expiry.map_or(Ok(()), |expiry| check_expiry(expiry, self.clock.now()))?;
@@ -230,8 +234,17 @@ impl Host {
     }
 }
 
-/// Checks the limits of a network.
-fn check_rates(wish: NetworkWish) -> Result<(), FleetError> {
+/// Checks the limits of a network, and the places that its guest may send to.
+fn check_network(wish: &NetworkWish) -> Result<(), FleetError> {
+    let places = wish.allowed.as_deref().unwrap_or_default();
+    if places.len() > ALLOWED_MAX {
+        let problem = format!("must be at most {ALLOWED_MAX} places, are {}", places.len());
+        return Err(FleetError::Invalid { field: "network.egress.allow", problem });
+    }
+    if wish.allowed.is_some() && wish.enabled == Some(false) {
+        let problem = "there is no network".into();
+        return Err(FleetError::Invalid { field: "network.egress.allow", problem });
+    }
     let rates = [
         ("network.bandwidth_upload", wish.upload_bytes_max),
         ("network.bandwidth_download", wish.download_bytes_max),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::admission::Full;
 use crate::causes::in_words;
 use crate::disk::DiskLow;
 use crate::hypervisor::HypervisorError;
@@ -80,6 +81,9 @@ pub enum FleetError {
         /// The largest amount that is allowed, in the limit's unit.
         most: u64,
     },
+    /// The host has too little room for it.
+    #[error("{0}")]
+    HostFull(Full),
     /// The instance's hypervisor lacks a capability. The text is for the client.
     #[error("{0}")]
     Unsupported(String),

@@ -1,6 +1,6 @@
 //! The instances of a host, as the rest of the program sees them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::admission::{Admission, Capacity, Claim, Ratios};
 use super::aside;
 use super::background;
 use super::calendar::Calendar;
@@ -82,7 +83,7 @@ const BUSY_RETRY: Duration = Duration::from_millis(100);
 
 /// All instances of a host.
 #[derive(Clone)]
-pub struct Fleet(Arc<Host>);
+pub struct Fleet(pub(super) Arc<Host>);
 
 /// The parts of a fleet. The composition root chooses them.
 pub struct Parts {
@@ -110,6 +111,10 @@ pub struct Parts {
     pub networks: Option<Arc<dyn Networks>>,
     /// The limits of tenants.
     pub quota: Arc<dyn Quota>,
+    /// The processors and the memory that the host has.
+    pub machine: Claim,
+    /// The ratios by which the host gives what it has.
+    pub ratios: Ratios,
     /// The disk of the data folder.
     pub disk: Arc<Disk>,
     /// Wait for the exit of a virtual machine monitor that was ordered to exit; after it, the
@@ -150,8 +155,10 @@ impl Fleet {
         let slots: Result<Vec<_>, _> = stored.into_par_iter().map(opened).collect();
         let slots = slots?;
         let addresses = parts.networks.as_ref().map(|networks| {
-            let network = |slot: &Arc<Slot>| slot.view().record.spec.network;
+            let network = |slot: &Arc<Slot>| slot.view().record.spec.network.clone();
             let taken = slots.iter().filter_map(network).map(|network| network.address);
+            let taken: BTreeSet<_> = taken.collect();
+            strays::sweep_networks(&**networks, &taken);
             Addresses::new(networks.pool(), taken)
         });
         let directory = Directory::of(slots);
@@ -175,6 +182,9 @@ impl Fleet {
             networks: parts.networks,
             addresses,
             quota: parts.quota,
+            machine: parts.machine,
+            ratios: parts.ratios,
+            admission: Admission::default(),
             disk: parts.disk,
             exit_patience: parts.exit_patience,
             compressor,
@@ -639,6 +649,11 @@ impl Fleet {
     /// Number of instances that are not deleted.
     pub fn count(&self) -> usize {
         self.0.directory().by_row.len()
+    }
+
+    /// The resources of the host with the part that it gives, and the claims of all instances.
+    pub fn admission(&self) -> (Capacity, Claim) {
+        (self.0.capacity(), self.0.claimed())
     }
 
     /// Running virtual machine monitors that belong to no recorded instance.

@@ -9,6 +9,7 @@ use agent::network::Settings as NetworkSettings;
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::sync::oneshot;
 
+use super::admission::{Admission, Admitted, Capacity, Claim, Ratios};
 use super::calendar::Calendar;
 use super::error::{FleetError, refused};
 use super::live::{Live, View};
@@ -45,6 +46,10 @@ pub(super) struct Host {
     /// The addresses that instances have; none without a pool.
     pub(super) addresses: Option<Addresses>,
     pub(super) quota: Arc<dyn Quota>,
+    /// Processors and memory of the host.
+    pub(super) machine: Claim,
+    pub(super) ratios: Ratios,
+    pub(super) admission: Admission,
     pub(super) disk: Arc<DataDisk>,
     pub(super) exit_patience: Duration,
     pub(super) compressor: UnboundedSender<CompressionJob>,
@@ -55,6 +60,12 @@ pub(super) struct Host {
     pub(super) directory: RwLock<Directory>,
     /// Starter of an instance's task. Set by the fleet, so that this file does not depend on tasks.
     pub(super) start_task: StartTask,
+}
+
+/// The guard of what is reserved: dropping it leaves what is published.
+pub(super) struct Reserved {
+    _tenant: Option<Reservation>,
+    _host: Option<Admitted>,
 }
 
 /// Starts the task of an instance, which processes the orders in its mailbox.
@@ -222,25 +233,47 @@ impl Host {
         Ok(Arc::new(Slot::new(row, view)))
     }
 
-    /// Reserves the share that an instance grows to, until the result is dropped; the new shape
-    /// must be published by then. The one place where growth meets the tenant's limits; a share
-    /// that does not grow always passes, even above a limit that was lowered.
+    /// Reserves what an instance grows to, until the result is dropped; it must be published by
+    /// then. The one place where growth meets the limits of the tenant and of the host; what does
+    /// not grow always passes, even above a limit that was lowered.
     pub(super) fn reserve(
         &self,
-        tenant: &TenantId,
-        name: &InstanceName,
-        before: Share,
-        after: Share,
-    ) -> Result<Option<Reservation>, FleetError> {
-        if after.vcpus <= before.vcpus && after.memory_bytes <= before.memory_bytes {
-            return Ok(None);
-        }
+        record: &Record,
+        (before, after): (Share, Share),
+        claim: Option<Claim>,
+    ) -> Result<Reserved, FleetError> {
+        let Record { id, tenant, name, .. } = record;
         let there = || {
             let directory = self.directory();
             let slots = directory.by_row.values().filter(|slot| slot.tenant == *tenant);
             slots.map(|slot| (slot.name.clone(), Share::of(slot.view().live.shape))).collect()
         };
-        self.quota.reserve(tenant, name, after, &there).map(Some)
+        let grows = after.vcpus > before.vcpus || after.memory_bytes > before.memory_bytes;
+        let of_tenant = grows.then(|| self.quota.reserve(tenant, name, after, &there));
+        let of_tenant = of_tenant.transpose()?;
+        let admit = |claim| {
+            let admitted = self.admission.admit(self.capacity(), (id, claim), || self.claims());
+            admitted.map_err(FleetError::HostFull)
+        };
+        Ok(Reserved { _tenant: of_tenant, _host: claim.map(admit).transpose()? })
+    }
+
+    /// The resources of the host, and the part that it gives.
+    pub(super) fn capacity(&self) -> Capacity {
+        // A disk that can't be asked refuses nothing.
+        let disk_bytes = self.disk.space().map_or(u64::MAX, |space| space.total_bytes);
+        Capacity { has: Claim { disk_bytes, ..self.machine }, ratios: self.ratios }
+    }
+
+    /// The sum of the claims of all instances.
+    pub(super) fn claimed(&self) -> Claim {
+        self.admission.sum(|| self.claims())
+    }
+
+    fn claims(&self) -> Vec<(InstanceId, Claim)> {
+        let directory = self.directory();
+        let slots = directory.by_row.values();
+        slots.map(|slot| (slot.id.clone(), slot.view().live.claim())).collect()
     }
 
     /// The image of this name.
@@ -276,7 +309,7 @@ impl Host {
     pub(super) fn forget(&self, slot: &Slot) {
         self.timers.set(slot.row, None);
         self.directory_mut().remove(slot);
-        self.release(slot.view().record.spec.network);
+        self.release(slot.view().record.spec.network.as_ref());
     }
 
     /// The networks that guests get.
@@ -294,17 +327,18 @@ impl Host {
         self.networks()?;
         let addresses = self.addresses.as_ref();
         let addresses = addresses.ok_or_else(|| FleetError::Bug("a pool is missing".into()))?;
-        let NetworkWish { enabled: _, upload_bytes_max, download_bytes_max } = wish;
+        let NetworkWish { enabled: _, upload_bytes_max, download_bytes_max, allowed } = wish;
         Ok(Network {
             address: addresses.take()?,
             is_told: false,
             upload_bytes_max,
             download_bytes_max,
+            allowed,
         })
     }
 
     /// Returns the address of an instance that is no more, or was not made.
-    pub(super) fn release(&self, network: Option<Network>) {
+    pub(super) fn release(&self, network: Option<&Network>) {
         if let (Some(network), Some(addresses)) = (network, &self.addresses) {
             addresses.release(network.address);
         }
@@ -331,7 +365,7 @@ impl Host {
         incarnation: u32,
     ) -> Result<MachineSpec, FleetError> {
         let image = self.image(&record.spec.image)?;
-        let network = record.spec.network.map(|network| self.network_words(network));
+        let network = record.spec.network.as_ref().map(|network| self.network_words(network));
         let network = network.unwrap_or_default();
         let given = [&image.manifest.cmdline, &record.spec.cmdline, &network];
         let given = given.into_iter().filter(|words| !words.is_empty());
@@ -361,7 +395,7 @@ impl Host {
     }
 
     /// The words of the kernel's command line by which a guest learns its network.
-    pub(super) fn network_words(&self, network: Network) -> String {
+    pub(super) fn network_words(&self, network: &Network) -> String {
         let address = network.address;
         let name_servers = self.networks.as_ref().map(|networks| networks.name_servers());
         let settings = NetworkSettings {

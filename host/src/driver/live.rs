@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::admission::Claim;
 use super::record::{Record, Snapshot, Spec};
 use super::request::{Intent, Request};
 use crate::billing::account::Account;
@@ -113,6 +114,23 @@ impl Live {
     pub(super) fn count(&mut self, counted: Traffic) {
         self.traffic = self.traffic.plus(counted.since(self.counted));
         self.counted = counted;
+    }
+
+    /// The instance's claim on the host: processors and memory while it has a machine or is about
+    /// to have one, disks always.
+    pub fn claim(&self) -> Claim {
+        let has_machine = match self.state {
+            State::Stopped | State::Standby { .. } | State::Deleted => {
+                matches!(self.command(), Some(Command::Start | Command::Restore))
+            }
+            State::Created
+            | State::Initializing
+            | State::Running
+            | State::Paused { .. }
+            | State::Shutdown
+            | State::Unknown => true,
+        };
+        if has_machine { Claim::of_machine(self.shape) } else { Claim::at_rest(self.shape) }
     }
 
     /// The command that was accepted and is not finished.

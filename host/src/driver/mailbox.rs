@@ -42,6 +42,8 @@ pub(super) enum Order {
     Suspended { from: Reading, until: Reading },
     /// An act of the instance's own is due.
     Due,
+    /// Put the guest's traffic up to now on record, and say so.
+    Read { done: oneshot::Sender<()> },
     /// Account again for time that a failed policy has not counted.
     Reaccount,
 }

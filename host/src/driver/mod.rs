@@ -23,6 +23,7 @@
 //!           timers    the acts that are due of an instance, and when
 //!           host      the state that all instances share; the one place that starts a task
 //!           recorder  the state of one instance and its journal: intend, enter, give up, write
+//!           admission what the host gives to instances at most
 //!           strays    virtual machine monitors of no recorded instance
 //!           machine   the launched machine: launch, pause, resume, save, kill, wait for its exit
 //!           root      the disks of an instance of an OCI image
@@ -34,6 +35,7 @@
 //! No file imports one that stands above it. The driver knows no hypervisor, no policy and no wire
 //! format: it works on the seams of `hypervisor`, `billing` and `journal`.
 
+mod admission;
 mod aside;
 mod background;
 mod calendar;
@@ -47,6 +49,7 @@ mod host;
 mod live;
 mod machine;
 mod mailbox;
+mod readings;
 mod record;
 mod recorder;
 mod request;
@@ -57,6 +60,7 @@ mod task;
 mod timers;
 mod watch;
 
+pub use admission::{Capacity, Claim, Full, Ratio, Ratios, Resource, UnknownRatio};
 pub use error::FleetError;
 pub use fleet::{Fleet, IntervalPage, Parts, Unsettled, Waiting};
 pub use live::{Health, HealthStatus, Live, Restarts, View};

@@ -11,7 +11,7 @@ use super::settings::{
     AutoStandby, Expiry, HealthCheck, Program, RestartPolicyFields, Schedule, Share,
 };
 use crate::id::{ImageName, InstanceId, InstanceName, SnapshotName, TenantId};
-use crate::network::Plan;
+use crate::network::{Place, Plan};
 use crate::vm::RestartPolicy;
 
 /// A client's request for a new instance.
@@ -219,7 +219,7 @@ pub struct Spec {
 }
 
 /// The network of an instance, from its creation to its deletion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// The guest's address, which no other instance of the host has.
@@ -234,10 +234,13 @@ pub struct Network {
     /// Most bytes a second that the guest may receive; none for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub download_bytes_max: Option<u64>,
+    /// The only places that the guest may send to; none for all that is not closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<Vec<Place>>,
 }
 
 /// The network that a client asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NetworkWish {
     /// Set for a network; none for one where the host and the hypervisor can give it.
     pub enabled: Option<bool>,
@@ -245,6 +248,8 @@ pub struct NetworkWish {
     pub upload_bytes_max: Option<u64>,
     /// Most bytes a second that the guest may receive; none for no limit.
     pub download_bytes_max: Option<u64>,
+    /// The only places that the guest may send to; none for all that is not closed.
+    pub allowed: Option<Vec<Place>>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -253,11 +258,12 @@ fn is_false(value: &bool) -> bool {
 
 impl Network {
     /// The network as it is to be made for a launch.
-    pub(super) fn plan(self) -> Plan {
+    pub(super) fn plan(&self) -> Plan {
         Plan {
             address: self.address,
             upload_bytes_max: self.upload_bytes_max,
             download_bytes_max: self.download_bytes_max,
+            allowed: self.allowed.clone(),
         }
     }
 }

@@ -191,7 +191,7 @@ impl Recorder {
         if held.is_some() {
             self.publish();
         }
-        let Some(network) = self.record.spec.network else { return };
+        let Some(network) = &self.record.spec.network else { return };
         let Ok(networks) = self.host.networks().cloned() else { return };
         let plan = network.plan();
         let removed = blocking(move || {

@@ -48,6 +48,10 @@ pub struct Schedule {
     pub jitter_ms: u64,
     /// Number of the schedule's newest snapshots that stay, 1 to [`snapshot::KEPT_MAX`].
     pub keep: u32,
+    /// Age from which the schedule's snapshots are dropped, in milliseconds; none if they are kept
+    /// by number alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms_max: Option<u64>,
     /// Prefix of the snapshots' names.
     pub prefix: String,
     /// Set if the memory is compressed afterwards.
@@ -307,11 +311,14 @@ pub(super) fn check_expiry(expiry: Expiry, now: Instant) -> Result<(), FleetErro
 }
 
 fn check_schedule(schedule: &Schedule) -> Result<(), FleetError> {
-    let Schedule { interval_ms, jitter_ms, keep, prefix, tags, .. } = schedule;
+    let Schedule { interval_ms, jitter_ms, keep, age_ms_max, prefix, tags, .. } = schedule;
     check_tags(tags)?;
+    let age = age_ms_max.unwrap_or(*interval_ms);
     let rows = [
         ("interval", *interval_ms, snapshot::INTERVAL_MS_MIN, snapshot::INTERVAL_MS_MAX),
         ("jitter", *jitter_ms, 0, *interval_ms),
+        // A younger one would be dropped before the next is taken.
+        ("retention.max_age", age, *interval_ms, snapshot::AGE_MS_MAX),
     ];
     rows.into_iter().try_for_each(within)?;
     check_keep("retention.max_count", *keep)?;
@@ -443,6 +450,7 @@ mod tests {
             interval_ms: 60_000,
             jitter_ms: 5_000,
             keep: 1,
+            age_ms_max: None,
             prefix: "daily".into(),
             compress: false,
             tags: BTreeMap::new(),

@@ -5,6 +5,7 @@
 //! this program may leave some, which hold memory and write to disks unbilled.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
@@ -12,12 +13,28 @@ use tokio::time::sleep;
 
 use super::host::Host;
 use crate::blocking;
+use crate::causes;
 use crate::hypervisor::MachineProcess;
 use crate::id::InstanceId;
+use crate::network::Networks;
 
 /// Time between two looks. A process counts as a stray when two looks in a row see it: one that was
 /// just recorded as ended may take a moment to exit.
 const LOOK: Duration = Duration::from_secs(15);
+
+/// Takes guests of the host's network that no record has the address of. Nobody else answers for
+/// them, and a new instance may get their address.
+pub(super) fn sweep_networks(networks: &dyn Networks, in_use: &BTreeSet<Ipv4Addr>) {
+    match networks.sweep(in_use) {
+        Ok(strays) => strays.iter().for_each(|address| {
+            tracing::warn!(%address, "a network of no recorded instance was removed");
+        }),
+        Err(error) => tracing::warn!(
+            error = causes::in_words(&error),
+            "networks of no recorded instance can't be looked for"
+        ),
+    }
+}
 
 /// Looks for strays until the host is dropped.
 pub(super) async fn watch(host: Weak<Host>) {

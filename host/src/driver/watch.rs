@@ -96,7 +96,7 @@ impl Watch {
 
     /// Instant of the next look at the guest's traffic; none without a network or if nothing runs.
     pub(super) fn traffic_due(&self, record: &Record, live: &Live) -> Option<Instant> {
-        record.spec.network.filter(|_| live.runs())?;
+        record.spec.network.as_ref().filter(|_| live.runs())?;
         let read = self.traffic_read.unwrap_or(Instant(0));
         Some(read.after(Nanos(TOLD_NS)).unwrap_or(Instant(i64::MAX)))
     }

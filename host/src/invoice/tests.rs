@@ -1,5 +1,7 @@
 //! Documents from histories with known figures: no journal, no components, the biller itself.
 
+mod traffic;
+
 use std::collections::BTreeMap;
 
 use biller::input::{Header, Intervals, OwnLine, Rounding, Subject};

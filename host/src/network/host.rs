@@ -1,5 +1,7 @@
 //! The networks of this host, made with `ip` and `nft`.
 
+use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,8 +13,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::counters::Counters;
 use super::namespace::Namespace;
-use super::rules::{UPLINK, device, of_host, of_launch};
-use super::{GUEST_MAC, Link, NetworkError, Networks, Plan, Pool, TAP, tools};
+use super::rules::{UPLINK, address_of, device, of_host, of_launch};
+use super::{GUEST_MAC, Link, NetworkError, Networks, Place, Plan, Pool, TAP, tools};
 use crate::vm::Traffic;
 
 /// Address of every tap, the guest's gateway.
@@ -32,6 +34,17 @@ const RESOLVER: &str = "/etc/resolv.conf";
 /// Most name servers that a guest is told, as many as its library asks.
 const NAME_SERVERS_MAX: usize = 3;
 
+/// The settings of the networks of a host.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The pool that addresses are from.
+    pub pool: Pool,
+    /// The name servers that guests are told; those of the host that they can reach if empty.
+    pub name_servers: Vec<Ipv4Addr>,
+    /// The places that guests reach although they would be closed.
+    pub open: Vec<Place>,
+}
+
 /// The networks of this host.
 pub struct HostNetworks {
     pool: Pool,
@@ -39,18 +52,18 @@ pub struct HostNetworks {
 }
 
 impl HostNetworks {
-    /// The networks of a pool, with the host's rules for it in force. Without `name_servers`,
-    /// guests are told those of the host that they can reach.
+    /// The networks that settings ask for, with the host's rules for them in force.
     ///
     /// # Errors
     /// [`NetworkError::Unfit`] if the host lacks something, and any other of setting the rules.
-    pub fn new(pool: Pool, mut name_servers: Vec<Ipv4Addr>) -> Result<Self, NetworkError> {
+    pub fn new(settings: Settings) -> Result<Self, NetworkError> {
+        let Settings { pool, mut name_servers, open } = settings;
         let lacks = tools::examine();
         if !lacks.is_empty() {
             let words = lacks.iter().map(|lack| format!("{} ({})", lack.fault, lack.remedy));
             return Err(NetworkError::Unfit(words.collect::<Vec<_>>().join("; ")));
         }
-        tools::nft(&of_host(pool))?;
+        tools::nft(&of_host(pool, &open))?;
         if name_servers.is_empty() {
             name_servers = reachable(&fs::read_to_string(RESOLVER).unwrap_or_default());
         }
@@ -113,6 +126,19 @@ impl Networks for HostNetworks {
         Ok(Arc::new(HostLink { namespace, counters: Mutex::new(counters) }))
     }
 
+    fn sweep(&self, in_use: &BTreeSet<Ipv4Addr>) -> Result<Vec<Ipv4Addr>, NetworkError> {
+        let names = devices().map_err(NetworkError::system("list the network devices"))?;
+        let guests = names.iter().filter_map(|name| address_of(name));
+        let strays: Vec<_> =
+            guests.filter(|guest| self.pool.has_guest(*guest) && !in_use.contains(guest)).collect();
+        if strays.is_empty() {
+            return Ok(strays);
+        }
+        let lines = strays.iter().map(|&guest| format!("link delete dev {}", device(guest)));
+        tools::ip(&lines.collect::<Vec<_>>())?;
+        Ok(strays)
+    }
+
     fn remove(&self, plan: &Plan) -> Result<(), NetworkError> {
         let device = device(plan.address);
         match is_there(&device) {
@@ -127,6 +153,28 @@ fn is_there(device: &str) -> bool {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None);
     socket.is_ok_and(|socket| name_to_index(socket, device).is_ok())
+}
+
+/// Names of the network devices of this thread's namespace.
+fn devices() -> io::Result<Vec<String>> {
+    // SAFETY: it allocates a list that ends with a null name, which is freed below.
+    let list = unsafe { libc::if_nameindex() };
+    if list.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    let mut names = Vec::new();
+    for index in 0.. {
+        // SAFETY: nothing is read behind the entry whose name is null.
+        let name = unsafe { (*list.add(index)).if_name };
+        if name.is_null() {
+            break;
+        }
+        // SAFETY: a name of the list ends with a null byte.
+        names.push(unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned());
+    }
+    // SAFETY: it is the list from above, which nothing points into any more.
+    unsafe { libc::if_freenameindex(list) };
+    Ok(names)
 }
 
 /// Sets the switches of the namespace of this thread: IPv4 is forwarded, and there is no IPv6.

@@ -13,10 +13,12 @@ mod counters;
 mod error;
 mod host;
 mod namespace;
+mod place;
 mod pool;
 mod rules;
 mod tools;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -26,8 +28,9 @@ use crate::vm::Traffic;
 
 pub use counters::Counters;
 pub use error::NetworkError;
-pub use host::HostNetworks;
+pub use host::{HostNetworks, Settings};
 pub use namespace::{enter, keep_privileges};
+pub use place::{Place, Ports, Protocol, UnknownPlace};
 pub use pool::{Addresses, Pool, PoolError, UnknownPool};
 pub use tools::{Shortcoming, examine};
 
@@ -47,6 +50,8 @@ pub struct Plan {
     pub upload_bytes_max: Option<u64>,
     /// Most bytes a second that the guest may receive; none for no limit.
     pub download_bytes_max: Option<u64>,
+    /// The only places that the guest may send to; none for all that is not closed.
+    pub allowed: Option<Vec<Place>>,
 }
 
 /// The networks of a host.
@@ -69,6 +74,12 @@ pub trait Networks: Send + Sync {
     /// # Errors
     /// Any [`NetworkError`], also if the process is in no namespace of its own.
     fn find(&self, plan: &Plan, pid: u32) -> Result<Arc<dyn Link>, NetworkError>;
+
+    /// Takes every address of the pool that is not one of these off the host's network. Blocking.
+    ///
+    /// # Errors
+    /// Any [`NetworkError`].
+    fn sweep(&self, in_use: &BTreeSet<Ipv4Addr>) -> Result<Vec<Ipv4Addr>, NetworkError>;
 
     /// Takes the address off the host's network, after the end of a launch. Blocking.
     ///

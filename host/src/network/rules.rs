@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use super::{GUEST_MAC, Plan, Pool, TAP};
+use super::{GUEST_MAC, Place, Plan, Pool, TAP};
 use crate::limits::network::BURST_BYTES_MIN;
 
 /// Name of the table in the namespace of a launch.
@@ -19,6 +19,12 @@ pub(super) const OUT: &str = "guest_out";
 /// Name of the counter of what was above a limit.
 const LIMITED: &str = "limited";
 
+/// Name of the counter of what was for places that the guest may not send to.
+const NOT_ALLOWED: &str = "not_allowed";
+
+/// Name of the chain that has the places that a guest may send to.
+const ALLOWED: &str = "allowed";
+
 /// Share of a second's bytes that may come at once: an eighth.
 const BURST: u64 = 8;
 
@@ -27,6 +33,9 @@ pub(super) const UPLINK: &str = "veth0";
 
 /// The beginning of the names of the host's devices that lead to guests.
 pub(super) const DEVICE_PREFIX: &str = "tally";
+
+/// The largest packet that a link of Ethernet carries.
+const PACKET_BYTES_MAX: u32 = 1_500;
 
 /// Networks that no guest reaches: nobody's, the host's own, link-local ones, which are where
 /// clouds have their metadata, those of many receivers, and reserved ones.
@@ -41,6 +50,12 @@ const CLOSED: [(Ipv4Addr, u8); 5] = [
 /// Name of the host's device that leads to a guest.
 pub(super) fn device(address: Ipv4Addr) -> String {
     format!("{DEVICE_PREFIX}{:08x}", address.to_bits())
+}
+
+/// The guest that a device of the host leads to; none if it leads to no guest.
+pub(super) fn address_of(device: &str) -> Option<Ipv4Addr> {
+    let digits = device.strip_prefix(DEVICE_PREFIX).filter(|digits| digits.len() == 8)?;
+    u32::from_str_radix(digits, 16).ok().map(Ipv4Addr::from_bits)
 }
 
 /// A table of rules, being written.
@@ -84,6 +99,37 @@ impl Table {
         self.add("chain", body)
     }
 
+    /// Refuses what a guest sends to places that are not on its list. Its answers to what it was
+    /// asked from outside pass.
+    fn allow(self, places: Option<&[Place]>) -> Self {
+        let Some(places) = places else { return self };
+        let back = || json!({ "return": null });
+        let table = self
+            .add("chain", json!({ "name": ALLOWED }))
+            .rule(ALLOWED, vec![of_known_connection(), back()]);
+        let allow = |table: Self, place| table.rule(ALLOWED, [to(place), vec![back()]].concat());
+        places
+            .iter()
+            .fold(table, allow)
+            .rule(ALLOWED, vec![count(NOT_ALLOWED), refuse()])
+            .rule("forward", vec![is(meta("iifname"), TAP), jump(ALLOWED)])
+    }
+
+    /// Accepts what guests send to these places.
+    fn open(self, chain: &str, places: &[Place]) -> Self {
+        let parts = |place| [vec![from_guests()], to(place), vec![accept()]].concat();
+        places.iter().fold(self, |table, place| table.rule(chain, parts(place)))
+    }
+
+    /// Has what guests of a network send to the world leave under the host's own address.
+    fn leave(self, network: Value) -> Self {
+        let to_world = is_not(meta("oifname"), format!("{DEVICE_PREFIX}*"));
+        self.chain("leaving", "postrouting", 100, "accept").rule(
+            "leaving",
+            vec![is(field("ip", "saddr"), network), to_world, json!({ "masquerade": null })],
+        )
+    }
+
     /// Drops what comes from a device above a rate, in bytes a second.
     fn limit(self, device: &str, rate: Option<u64>) -> Self {
         let Some(rate) = rate else { return self };
@@ -108,6 +154,10 @@ fn is_not(left: Value, right: impl Into<Value>) -> Value {
     json!({ "match": { "op": "!=", "left": left, "right": right.into() } })
 }
 
+fn above(left: Value, right: u32) -> Value {
+    json!({ "match": { "op": ">", "left": left, "right": right } })
+}
+
 fn meta(key: &str) -> Value {
     json!({ "meta": { "key": key } })
 }
@@ -126,6 +176,33 @@ fn count(name: &str) -> Value {
 
 fn drop() -> Value {
     json!({ "drop": null })
+}
+
+/// Refuses a packet, and tells its sender so.
+fn refuse() -> Value {
+    json!({ "reject": { "type": "icmp", "expr": "admin-prohibited" } })
+}
+
+fn jump(chain: &str) -> Value {
+    json!({ "jump": { "target": chain } })
+}
+
+fn from_guests() -> Value {
+    is(meta("iifname"), format!("{DEVICE_PREFIX}*"))
+}
+
+/// Packets to a place.
+fn to(place: &Place) -> Vec<Value> {
+    let network = place.network();
+    let everywhere = network.prefix_len() == 0;
+    let there = || is(field("ip", "daddr"), prefix(network.network(), network.prefix_len()));
+    let mut parts: Vec<_> = (!everywhere).then(there).into_iter().collect();
+    let Some(protocol) = place.protocol() else { return parts };
+    parts.push(match place.ports() {
+        Some(ports) => is(field(protocol.name(), "dport"), json!({ "range": ports.ends() })),
+        None => is(field("ip", "protocol"), protocol.name()),
+    });
+    parts
 }
 
 fn accept() -> Value {
@@ -165,6 +242,9 @@ fn guard(plan: &Plan) -> Table {
             "from_guest",
             vec![is_not(field("ether", "saddr"), GUEST_MAC), count("spoofed"), drop()],
         )
+        // Larger than on the wire are several packets handed over as one, which would be counted as
+        // one. The agent has its guest hand over none.
+        .rule("from_guest", vec![above(meta("length"), PACKET_BYTES_MAX), count("refused"), drop()])
         .rule(
             "from_guest",
             vec![
@@ -188,7 +268,9 @@ fn forwarding(plan: &Plan) -> Table {
         .counter(IN)
         .counter(OUT)
         .counter(LIMITED)
+        .counter(NOT_ALLOWED)
         .chain("forward", "forward", 0, "drop")
+        .allow(plan.allowed.as_deref())
         .limit(TAP, plan.upload_bytes_max)
         .limit(UPLINK, plan.download_bytes_max)
         .rule(
@@ -210,14 +292,14 @@ fn forwarding(plan: &Plan) -> Table {
         .rule("input", vec![is(meta("iifname"), TAP), echo(), accept()])
 }
 
-/// The host's rules for all guests with addresses of a pool. They take the place of earlier ones.
-pub(super) fn of_host(pool: Pool) -> Value {
+/// The host's rules for all guests with addresses of a pool; `open` are places that would be closed
+/// to them otherwise. They take the place of earlier rules.
+pub(super) fn of_host(pool: Pool, open: &[Place]) -> Value {
     let network = pool.network();
     let name = format!("{TABLE}_{:08x}", network.network().to_bits());
     let own = || prefix(network.network(), network.prefix_len());
-    let from_guest = || is(meta("iifname"), format!("{DEVICE_PREFIX}*"));
+    let from_guest = from_guests;
     let to_guest = || is(meta("oifname"), format!("{DEVICE_PREFIX}*"));
-    let of_pool = || is(field("ip", "saddr"), own());
     let ipv6 = || is(meta("nfproto"), "ipv6");
     let local = is(json!({ "fib": { "result": "type", "flags": ["daddr"] } }), "local");
     let closed = CLOSED.map(|(address, length)| prefix(address, length));
@@ -228,10 +310,12 @@ pub(super) fn of_host(pool: Pool) -> Value {
         .chain("arriving", "prerouting", -150, "accept")
         .rule("arriving", vec![from_guest(), ipv6(), drop()])
         .rule("arriving", vec![from_guest(), of_known_connection(), accept()])
+        .open("arriving", open)
         .rule("arriving", vec![from_guest(), local, drop()])
         .rule("arriving", vec![from_guest(), closed, drop()])
         .chain("input", "input", -10, "accept")
         .rule("input", vec![from_guest(), of_known_connection(), accept()])
+        .open("input", open)
         .rule("input", vec![from_guest(), drop()])
         .chain("forward", "forward", -10, "accept")
         .rule("forward", vec![to_guest(), ipv6(), drop()])
@@ -239,15 +323,7 @@ pub(super) fn of_host(pool: Pool) -> Value {
         .rule("forward", vec![from_guest(), is(field("ip", "daddr"), own()), drop()])
         .rule("forward", vec![to_guest(), of_known_connection(), accept()])
         .rule("forward", vec![to_guest(), drop()])
-        .chain("leaving", "postrouting", 100, "accept")
-        .rule(
-            "leaving",
-            vec![
-                of_pool(),
-                is_not(meta("oifname"), format!("{DEVICE_PREFIX}*")),
-                json!({ "masquerade": null }),
-            ],
-        );
+        .leave(own());
     all([table])
 }
 
@@ -257,7 +333,7 @@ mod tests {
 
     fn plan() -> Plan {
         let address = Ipv4Addr::new(10, 213, 0, 5);
-        Plan { address, upload_bytes_max: None, download_bytes_max: None }
+        Plan { address, upload_bytes_max: None, download_bytes_max: None, allowed: None }
     }
 
     fn rules(text: &Value) -> Vec<&Value> {
@@ -269,6 +345,10 @@ mod tests {
     fn a_device_has_a_name_that_the_kernel_takes() {
         let name = device(Ipv4Addr::new(255, 255, 255, 253));
         assert!(name.len() < 16 && name == "tallyfffffffd", "{name}");
+        assert_eq!(address_of(&name), Some(Ipv4Addr::new(255, 255, 255, 253)));
+        for other in ["tally", "tally0ad5", "eth0", "tallyXad50001", "xtally0ad50001"] {
+            assert_eq!(address_of(other), None, "{other}");
+        }
     }
 
     #[test]
@@ -298,6 +378,37 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_looked_at_before_anything_is_let_through() {
+        let places = ["tcp:192.0.2.0/24:80-81", "udp:0.0.0.0/0:53"];
+        let places = places.map(|text| text.parse().expect("a place")).to_vec();
+        let text = of_launch(&Plan { allowed: Some(places), ..plan() });
+        let first = rules(&text).into_iter().find(|rule| rule["chain"] == "forward");
+        assert_eq!(first.expect("a rule")["expr"][1], jump(ALLOWED));
+        let allowed: Vec<_> =
+            rules(&text).into_iter().filter(|rule| rule["chain"] == ALLOWED).collect();
+        assert_eq!(allowed.len(), 4);
+        assert_eq!(allowed[1]["expr"][1]["match"]["right"], json!({ "range": [80, 81] }));
+        assert_eq!(allowed[2]["expr"][0]["match"]["left"], field("udp", "dport"));
+        assert_eq!(allowed[3]["expr"], json!([count(NOT_ALLOWED), refuse()]));
+        let open = rules(&of_launch(&plan())).len();
+        assert_eq!(rules(&text).len(), open + 5, "no list, nothing of it");
+    }
+
+    #[test]
+    fn what_an_operator_opens_is_accepted_before_what_is_closed_is_dropped() {
+        let place = ["tcp:169.254.169.254/32:80".parse().expect("a place")];
+        let text = of_host("10.213.0.0/16".parse().expect("a pool"), &place);
+        for chain in ["arriving", "input"] {
+            let own = rules(&text).into_iter().filter(|rule| rule["chain"] == chain);
+            let is_open = |rule: &&Value| rule["expr"][1] == to(&place[0])[0];
+            let own: Vec<_> = own.collect();
+            let opened = own.iter().position(is_open).expect("opened");
+            let closed = own.iter().rposition(|rule| rule["expr"].to_string().contains("drop"));
+            assert!(Some(opened) < closed, "{chain}: {own:?}");
+        }
+    }
+
+    #[test]
     fn chains_of_a_launch_drop_what_no_rule_accepts() {
         let text = of_launch(&plan());
         let commands = text["nftables"].as_array().expect("a list").iter();
@@ -311,7 +422,7 @@ mod tests {
 
     #[test]
     fn tables_of_pools_have_names_of_their_own_and_replace_themselves() {
-        let of = |pool: &str| of_host(pool.parse().expect("a pool"));
+        let of = |pool: &str| of_host(pool.parse().expect("a pool"), &[]);
         let one = of("10.213.0.0/16");
         let other = of("10.214.0.0/16");
         assert_eq!(one["nftables"][1]["delete"]["table"]["name"], "tallyman_0ad50000");

@@ -271,6 +271,7 @@ impl Rollout {
         let tenant = new.tenant.clone();
         let digest = new.digest;
         let by = new.by.clone();
+        self.fleet.read_traffic_before(&tenant, new.requested).await;
         let (from, fact) = match self.fleet.activate(new, request.clone()).await {
             Ok(done) => done,
             Err(error @ CommitError::Repeated { same: true, .. }) => {

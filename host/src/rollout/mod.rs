@@ -7,7 +7,8 @@
 //! - `bills` looks for documents that are stale and periods that nothing has measured, in the
 //!   background;
 //! - `reconcile` brings the standing of every policy up to date with facts and faults, in the
-//!   background.
+//!   background;
+//! - `readings` has traffic read before rules change.
 //!
 //! The standing of a policy follows from the timeline, the accounts and the faults. Only facts and
 //! a record of its examination are stored; nothing here is a wire type.
@@ -17,6 +18,7 @@ mod bills;
 mod catalogue;
 mod error;
 mod history;
+mod readings;
 mod reconcile;
 mod trial;
 mod upload;

@@ -41,9 +41,10 @@ pub struct Alert {
 }
 
 impl Rollout {
-    /// Reconciles and looks at bills in loops, without end.
+    /// Reconciles, looks at bills, and has traffic read before rules change, in loops without end.
     pub async fn run(self: Arc<Self>) {
-        tokio::join!(self.reconcile_again(), self.watch_bills());
+        let reading = self.clone().read_before_changes();
+        tokio::join!(self.reconcile_again(), self.watch_bills(), reading);
     }
 
     async fn reconcile_again(self: &Arc<Self>) {

@@ -12,6 +12,7 @@ use std::time::Instant as Timer;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
+use tallyman::driver::Ratios;
 use tallyman::invoice::Letterhead;
 use tallyman::runtime::{Daemon, Options};
 use tallyman_tests::{guest, machine};
@@ -265,6 +266,12 @@ pub(crate) fn run(report: &mut Report) {
     );
 }
 
+/// A host that admits more machines than it has processors and memory for.
+fn unlimited() -> Ratios {
+    let most = || "1000".parse().unwrap();
+    Ratios { cpu: most(), memory: most(), disk: most() }
+}
+
 async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
     let daemon = Daemon::start(Options {
         data: folder.join("data"),
@@ -277,6 +284,7 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
         token: Some(TOKEN.into()),
         token_file: None,
         probe_networks: Vec::new(),
+        ratios: unlimited(),
         network: None,
         images: Default::default(),
         letterhead: Letterhead::default(),

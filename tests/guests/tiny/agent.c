@@ -143,7 +143,10 @@ static void take(const struct head *head) {
         print("AGENT OPEN\r\n");
         packet(peer, RESPONSE, 0);
         break;
-    case DATA: read((const u8 *)(head + 1), head->length); break;
+    case DATA:
+        if (head->from_port == peer) read((const u8 *)(head + 1), head->length);
+        else packet(head->from_port, RESET, 0); // the connection was cut since
+        break;
     case ASK_CREDIT: packet(peer, CREDIT, 0); break;
     case SHUTDOWN: packet(head->from_port, RESET, 0); // fall through
     case RESET:

@@ -66,6 +66,9 @@ fn follow_beat(api: &Api, id: &str, seen: u64) {
 fn many_guests_are_found_again_and_none_has_noticed_but_those_that_ended_did_so_when_they_did() {
     let count = guests();
     let mut daemon = daemon();
+    daemon.stop();
+    daemon.add_arguments(&["--overcommit-cpu", "1000", "--overcommit-memory", "1000"]);
+    daemon.start_again();
     let api = daemon.api();
     let began = Instant::now();
     let hypervisors = hypervisors::here(&daemon);

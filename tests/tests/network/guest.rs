@@ -13,7 +13,13 @@ pub(crate) const POOL: &str = "10.213.0.0/24";
 
 /// A daemon whose guests have networks, with the image `linux`.
 pub(crate) fn daemon() -> Daemon {
-    let daemon = Daemon::with(PROGRAM, &["--network-pool", POOL, "--network-dns", "192.0.2.53"]);
+    daemon_with(&[])
+}
+
+/// A daemon with further options.
+pub(crate) fn daemon_with(options: &[&str]) -> Daemon {
+    let networks = ["--network-pool", POOL, "--network-dns", "192.0.2.53"];
+    let daemon = Daemon::with(PROGRAM, &[&networks, options].concat());
     daemon.api().post("/images", &linux::import("linux")).done();
     daemon
 }
@@ -21,7 +27,12 @@ pub(crate) fn daemon() -> Daemon {
 /// Creates an instance and waits until it runs. Returns its address.
 pub(crate) fn create(daemon: &Daemon, name: &str, hypervisor: &str) -> String {
     let new = json!({"name": name, "image": "linux", "hypervisor": hypervisor});
-    let created = daemon.api().post("/instances", &new).done();
+    create_of(daemon, name, &new)
+}
+
+/// Creates an instance of a request and waits until it runs. Returns its address.
+pub(crate) fn create_of(daemon: &Daemon, name: &str, new: &Value) -> String {
+    let created = daemon.api().post("/instances", new).done();
     runs(daemon, name);
     assert_eq!(created["network"]["enabled"], json!(true), "{created}");
     created["network"]["ip"].as_str().expect("an address").to_owned()

@@ -80,6 +80,20 @@ fn ends_unseen(daemon: &mut Daemon, world: &World, before: Seen) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+pub(crate) fn sweeps(_world: &World) {
+    // One of the pool's, and one of another's, which may be another daemon's.
+    let device = |name: &str| {
+        output("ip", &["link", "add", name, "type", "veth", "peer", "name", &format!("p{name}")]);
+    };
+    device("tally0ad50051");
+    device("tally0ad60051");
+    let daemon = daemon();
+    let names = output("ip", &["-o", "link", "show"]);
+    assert!(!names.contains("tally0ad50051") && names.contains("tally0ad60051"), "{names}");
+    output("ip", &["link", "delete", "dev", "tally0ad60051"]);
+    drop(daemon);
+}
+
 pub(crate) fn without_a_pool(_world: &World) {
     let daemon = Daemon::start(PROGRAM);
     daemon.api().post("/images", &linux::import("linux")).done();
@@ -91,6 +105,65 @@ pub(crate) fn without_a_pool(_world: &World) {
     runs(&daemon, "web");
     let output = run(&daemon, "web", "ls /sys/class/net");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "lo");
+}
+
+/// Prices change at once, by a plan, and with the policy.
+pub(crate) fn priced(world: &World) {
+    let daemon = daemon();
+    daemon.api().put("/tenants/default/prices", &book()).done();
+    create(&daemon, "web", "qemu");
+    let before = world.seen();
+    exchange(&daemon, "web");
+    let first = as_seen(world.seen().since(before));
+    daemon.api().put("/tenants/default/prices", &named("later-")).done();
+    exchange(&daemon, "web");
+    let second = as_seen(world.seen().since(before));
+    // Planned for an instant that is far enough ahead to be looked out for.
+    let at = in_future(15);
+    let path = format!("/tenants/default/prices?at={at}");
+    daemon.api().put(&path, &named("last-")).done();
+    exchange(&daemon, "web");
+    let third = as_seen(world.seen().since(before));
+    passed(&daemon, "last-");
+    exchange(&daemon, "web");
+    daemon.api().post("/instances/web/stop", &json!({})).done();
+    let all = as_seen(world.seen().since(before));
+    let minus = |more: (u64, u64), less: (u64, u64)| (more.0 - less.0, more.1 - less.1);
+    assert_eq!(billed_as(&daemon, ""), first);
+    assert_eq!(billed_as(&daemon, "later-"), minus(third, first), "{second:?}");
+    assert_eq!(billed_as(&daemon, "last-"), minus(all, third));
+}
+
+/// An instant to come, as requests have it.
+fn in_future(seconds: u64) -> String {
+    let at = std::time::SystemTime::now() + std::time::Duration::from_secs(seconds);
+    let since = at.duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    output("date", &["-u", "-d", &format!("@{}", since.as_secs()), "+%Y-%m-%dT%H:%M:%SZ"])
+        .trim()
+        .to_owned()
+}
+
+/// Waits until a planned book is in force.
+fn passed(daemon: &Daemon, prefix: &str) {
+    let is_in_force = || {
+        let shown = daemon.api().get("/tenants/default/prices").done();
+        shown["current"]["text"].as_str().is_some_and(|text| text.contains(prefix))
+    };
+    while !is_in_force() {
+        std::thread::yield_now();
+    }
+}
+
+/// The usual book, with other rules.
+fn named(prefix: &str) -> Value {
+    let mut book = book();
+    for price in book["prices"].as_array_mut().expect("prices") {
+        for name in ["id", "rule"] {
+            let plain = price[name].as_str().expect("a text");
+            price[name] = format!("{prefix}{plain}").into();
+        }
+    }
+    book
 }
 
 /// A price for a kilobyte in, and another one for one out.
@@ -105,11 +178,16 @@ fn book() -> Value {
 
 /// The quantities of a bill's lines, by rule: bytes in and out.
 fn billed(daemon: &Daemon) -> (u64, u64) {
+    billed_as(daemon, "")
+}
+
+/// As [`billed`], by rules with this prefix.
+fn billed_as(daemon: &Daemon, prefix: &str) -> (u64, u64) {
     let preview = daemon.api().get("/tenants/default/invoice?to=now").done();
     let of = |rule: &str| {
         let documents = preview["documents"].as_array().expect("documents").iter();
         let lines = documents.flat_map(|document| document["lines"].as_array().expect("lines"));
-        let own = lines.filter(|line| line["rule"] == rule);
+        let own = lines.filter(|line| line["rule"] == format!("{prefix}{rule}"));
         own.map(|line| line["quantity"].as_str().expect("a text").parse::<u64>().expect("bytes"))
             .sum()
     };

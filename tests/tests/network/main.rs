@@ -4,6 +4,7 @@
 //! another one. Nothing of the machine's own network is touched. Where that can't be had, it says
 //! so and runs nothing.
 
+mod firecracker;
 mod guest;
 mod life;
 mod reach;
@@ -28,6 +29,11 @@ const TESTS: &[Test] = &[
     ("a_network_and_its_counts_survive_naps_and_restarts_of_the_daemon", life::survives),
     ("a_fork_gets_an_address_of_its_own_and_learns_it", life::forks),
     ("limits_hold_and_what_they_drop_is_not_counted", life::limits),
+    ("a_guest_with_a_list_reaches_what_is_on_it", reach::allowed),
+    ("what_an_operator_opens_is_reached_by_guests", reach::opened),
+    ("a_guest_of_firecracker_has_a_network", firecracker::guest),
+    ("traffic_counts_at_the_price_under_which_it_passed", life::priced),
+    ("guests_that_no_record_knows_are_swept", life::sweeps),
     ("a_host_without_addresses_says_so", life::without_a_pool),
 ];
 

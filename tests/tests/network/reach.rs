@@ -1,10 +1,14 @@
 //! The places that a guest reaches, and those that it does not.
 
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use serde_json::{Value, json};
 
 use tallyman_tests::daemon::Daemon;
 
-use crate::guest::{create, daemon, run, says};
+use crate::guest::{create, create_of, daemon, daemon_with, run, says};
 use crate::world::{HOST, SINK, SOURCE, WORLD, World, output};
 
 pub(crate) fn on_q35(world: &World) {
@@ -25,6 +29,80 @@ pub(crate) fn on_microvm(world: &World) {
     check_settings(&daemon, &address);
     check_the_way_out(&daemon);
     check_what_is_closed(&daemon, world);
+}
+
+/// Returns whether a guest reaches a port of the world's.
+fn reaches(daemon: &Daemon, name: &str, port: u16) -> bool {
+    let script = format!("echo | nc -w 2 {WORLD} {port} >/dev/null");
+    run(daemon, name, &script).status.success()
+}
+
+pub(crate) fn allowed(world: &World) {
+    let daemon = daemon();
+    let place = json!({"cidr": WORLD, "protocol": "tcp", "ports": SINK.to_string()});
+    let network = json!({"egress": {"enabled": false, "allow": [place]}});
+    let new = json!({"name": "web", "image": "linux", "network": network});
+    let address = create_of(&daemon, "web", &new);
+    let shown = daemon.api().get("/instances/web").done();
+    let place = json!({"cidr": format!("{WORLD}/32"), "protocol": "tcp", "ports": "81"});
+    assert_eq!(shown["network"]["egress"], json!({"allow": [place]}));
+    assert!(reaches(&daemon, "web", SINK));
+    assert!(!reaches(&daemon, "web", SOURCE), "another port");
+    assert!(!run(&daemon, "web", &format!("ping -c 1 -W 1 {WORLD}")).status.success());
+    // What it is asked, it answers.
+    says(&daemon, "web", "(while true; do nc -l -p 7 </dev/null; done) >/dev/null 2>&1 &");
+    let mut asked = loop {
+        // It may not listen yet.
+        if let Ok(asked) = TcpStream::connect((address.as_str(), 7)) {
+            break asked;
+        }
+    };
+    asked.read_to_end(&mut Vec::new()).expect("it answers");
+    let before = world.seen();
+    assert!(!reaches(&daemon, "web", SOURCE));
+    assert_eq!(world.seen(), before, "nothing of it leaves the host");
+    // A fork may send there, too, and its list survives a nap.
+    let fork = json!({"name": "twin", "from_running": true, "target_state": "Running"});
+    daemon.api().post("/instances/web/fork", &fork).done();
+    for _ in 0..2 {
+        assert!(reaches(&daemon, "twin", SINK) && !reaches(&daemon, "twin", SOURCE));
+        daemon.api().post("/instances/twin/standby", &json!({})).done();
+        daemon.api().post("/instances/twin/restore", &json!({})).done();
+    }
+    refuses_lists(&daemon);
+}
+
+/// Lists that are none are refused, each with its place in the request.
+fn refuses_lists(daemon: &Daemon) {
+    let refused = |egress: Value, status: u16, code: &str, words: &str| {
+        let new = json!({"name": "other", "image": "linux", "network": {"egress": egress}});
+        daemon.api().post("/instances", &new).refused(status, code, words);
+    };
+    refused(json!({"enabled": true}), 501, "not_implemented", "network.egress.allow");
+    let one = |place: Value| json!({"allow": [place]});
+    refused(one(json!({"cidr": "10.0.0.1/8"})), 400, "invalid", "10.0.0.1/8");
+    refused(one(json!({"cidr": "10.0.0.0/8", "ports": "1"})), 400, "invalid", "tcp and udp");
+    let many = vec![json!({"cidr": "10.0.0.0/8"}); 65];
+    refused(json!({"allow": many}), 400, "invalid", "at most 64");
+}
+
+pub(crate) fn opened(world: &World) {
+    let service = TcpListener::bind((HOST, 0)).expect("a port");
+    let port = service.local_addr().expect("bound").port();
+    let own = format!("tcp:{HOST}:{port}");
+    let options = ["--network-open", &own, "--network-open", "tcp:169.254.169.254:80"];
+    let daemon = daemon_with(&options);
+    create(&daemon, "web", "qemu");
+    let other = TcpListener::bind((HOST, 0)).expect("a port");
+    let answers = thread::spawn(move || drop(service.accept().expect("the guest comes")));
+    says(&daemon, "web", &format!("nc -w 5 {HOST} {port} </dev/null"));
+    answers.join().expect("accepted");
+    closed(&daemon, HOST, other.local_addr().expect("bound").port());
+    world.inside(|| output("ip", &["address", "replace", "169.254.169.254/32", "dev", "eth0"]));
+    output("ip", &["route", "replace", "169.254.169.254/32", "via", WORLD, "dev", "up0"]);
+    let script = "wget -q -O - http://169.254.169.254/1000 | wc -c";
+    assert_eq!(says(&daemon, "web", script).trim(), "1000");
+    closed(&daemon, "169.254.169.254", SINK);
 }
 
 /// Number of the host's devices that lead to guests.

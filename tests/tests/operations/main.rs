@@ -1,6 +1,7 @@
 //! Shapes, snapshots and automatic operations of instances, against a hypervisor without machines
 //! and a clock that the test advances.
 
+mod admission;
 mod by_itself;
 mod faults;
 mod forks;

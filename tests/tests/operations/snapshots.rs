@@ -266,6 +266,40 @@ fn disks_of_the_hosts_own_are_part_of_a_snapshot_too() {
 }
 
 #[test]
+fn a_schedule_drops_its_snapshots_at_an_age() {
+    let mut rig = Rig::default();
+    let id = running(&rig, "a");
+    let schedule = Schedule {
+        interval_ms: 3_600_000,
+        jitter_ms: 0,
+        keep: 100,
+        age_ms_max: Some(2 * 3_600_000),
+        prefix: "hourly".into(),
+        compress: false,
+        tags: Default::default(),
+        created_ns: None,
+        updated_ns: None,
+    };
+    let young = Schedule { age_ms_max: Some(60_000), ..schedule.clone() };
+    let amend = |rig: &Rig, schedule| {
+        rig.amend(&id, Amendment { schedule: Some(Some(schedule)), ..Amendment::default() })
+    };
+    amend(&rig, young).expect_err("it would be dropped before the next is taken");
+    amend(&rig, schedule).expect("amended");
+    rig.snapshot(&id, "by-hand", None).expect("kept");
+    for taken in [2, 3, 3, 3] {
+        let due = rig.view(&id).live.snapshot_due_ns;
+        rig.pass(Duration::from_secs(3_601));
+        until(&rig, &id, |rig| {
+            rig.view(&id).live.snapshot_due_ns != due
+                && rests(rig, &id)
+                && names(rig, &id).len() == taken
+        });
+    }
+    assert!(names(&rig, &id).contains(&"by-hand".into()), "it is the client's");
+}
+
+#[test]
 fn a_schedule_takes_snapshots_keeps_the_newest_and_rests_while_nothing_changes() {
     let mut rig = Rig::default();
     let id = running(&rig, "a");
@@ -273,6 +307,7 @@ fn a_schedule_takes_snapshots_keeps_the_newest_and_rests_while_nothing_changes()
         interval_ms: 3_600_000,
         jitter_ms: 60_000,
         keep: 2,
+        age_ms_max: None,
         prefix: "hourly".into(),
         compress: true,
         tags: Default::default(),

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use tallyman::billing::Counted;
 use tallyman::driver::{NewFork, Target};
 use tallyman::id::InstanceId;
@@ -25,7 +26,8 @@ fn rig() -> (Rig, DoubleNetworks) {
 }
 
 fn address(rig: &Rig, id: &InstanceId) -> Ipv4Addr {
-    rig.view(id).record.spec.network.expect("a network").address
+    let view = rig.view(id);
+    view.record.spec.network.as_ref().expect("a network").address
 }
 
 /// The phases of an instance with its bytes in and out so far.
@@ -117,7 +119,10 @@ fn each_instance_and_each_fork_has_an_address_of_its_own_until_it_is_deleted() {
     let fork = rig.fork(&parent, fork).expect("forked").record.id.clone();
     let both = [address(&rig, &parent), address(&rig, &fork)];
     assert_ne!(both[0], both[1]);
-    let is_told = |id| rig.view(id).record.spec.network.expect("a network").is_told;
+    let is_told = |id| {
+        let view = rig.view(id);
+        view.record.spec.network.as_ref().expect("a network").is_told
+    };
     assert_eq!((is_told(&parent), is_told(&fork)), (false, true));
     assert_eq!(networks.guests(), both);
     let mut plain = rig.new_instance("plain");
@@ -127,4 +132,91 @@ fn each_instance_and_each_fork_has_an_address_of_its_own_until_it_is_deleted() {
     assert_eq!(networks.guests(), both[1..]);
     let next = rig.create("b");
     assert!(!both.contains(&address(&rig, &next)), "the first one rests");
+}
+
+#[test]
+fn a_reading_that_is_asked_for_is_a_fact_if_something_moved() {
+    let (rig, networks) = rig();
+    let id = rig.create("a");
+    boot(&rig, &id);
+    let other = rig.create("b");
+    rig.run(rig.fleet().read_traffic(&rig.tenant));
+    let before = [told(&rig, &id).len(), told(&rig, &other).len()];
+    networks.exchange(address(&rig, &id), some());
+    rig.run(rig.fleet().read_traffic(&rig.tenant));
+    assert_eq!(told(&rig, &id).len(), before[0] + 1);
+    assert_eq!(told(&rig, &id).last(), Some(&(Phase::Running, 1_000, 30)));
+    assert_eq!(told(&rig, &other).len(), before[1], "nothing of it moved");
+    assert_eq!(rig.fleet().tenants_with_traffic(), [rig.tenant.clone()].into());
+    rig.check_time(&id);
+}
+
+/// A step of a guest's life with a network.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Exchange(u64),
+    Command(Command),
+    Hour,
+    Crash,
+    Read,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let commands = [
+        Command::Start,
+        Command::Stop,
+        Command::Pause,
+        Command::Resume,
+        Command::Standby,
+        Command::Restore,
+    ];
+    prop_oneof![
+        4 => (1..1_000_u64).prop_map(Step::Exchange),
+        4 => proptest::sample::select(commands.to_vec()).prop_map(Step::Command),
+        1 => Just(Step::Hour),
+        1 => Just(Step::Crash),
+        1 => Just(Step::Read),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 32,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// The facts add up to what the guest has exchanged, whatever happened in between.
+    #[test]
+    fn no_history_loses_or_doubles_a_byte(steps in proptest::collection::vec(step(), 1..20)) {
+        let (mut rig, networks) = rig();
+        let id = rig.create("a");
+        boot(&rig, &id);
+        let guest = address(&rig, &id);
+        let mut exchanged = Traffic::NONE;
+        for step in steps {
+            match step {
+                Step::Exchange(bytes) if networks.guests() == [guest] => {
+                    let more = Traffic::of([bytes, 1, 2 * bytes, 1]);
+                    networks.exchange(guest, more);
+                    exchanged = exchanged.plus(more);
+                }
+                Step::Exchange(_) => {}
+                // One that is refused changes nothing.
+                Step::Command(command) => drop(rig.command(&id, command)),
+                Step::Hour => rig.pass(HOUR + SECOND),
+                Step::Crash => {
+                    rig.crash();
+                    rig.start(Host::StayedUp);
+                }
+                Step::Read => rig.run(rig.fleet().read_traffic(&rig.tenant)),
+            }
+        }
+        rig.command(&id, Command::Delete).expect("deleted");
+        let told = told(&rig, &id);
+        let last = told.last().map(|&(_, received, sent)| (received, sent));
+        prop_assert_eq!(last, Some((exchanged.in_bytes, exchanged.out_bytes)), "{:?}", told);
+        let rises = told.windows(2).all(|pair| pair[0].1 <= pair[1].1 && pair[0].2 <= pair[1].2);
+        prop_assert!(rises, "{:?}", told);
+    }
 }

@@ -4,9 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use tallyman::billing::BootId;
-use tallyman::billing::account::{Accountant, Reader};
 use tallyman::disk::Disk;
-use tallyman::driver::{Fleet, FleetError, Parts, Quota, Reservation, Share};
+use tallyman::driver::{Claim, Fleet, FleetError, Parts, Quota, Ratios, Reservation, Share};
 use tallyman::id::{Digest, InstanceName, TenantId};
 use tallyman::image::Images;
 use tallyman::journal::{Journal, Options};
@@ -66,8 +65,7 @@ impl Daemon {
     pub(crate) async fn start(folder: &Path, double: &DoubleHypervisor) -> Result<Self, String> {
         let policies = POLICIES.clone();
         let accounting = Arc::new(Accounting::new(policies.clone()));
-        let accountant: Arc<dyn Accountant> = accounting.clone();
-        let opened = Journal::open_as_task(folder, Options::default(), accountant);
+        let opened = Journal::open_as_task(folder, Options::default(), accounting.clone());
         let (journal, opened, writer) = opened.map_err(|error| chain(&error))?;
         runtime::load_policies(&journal, &policies, &accounting, &opened);
         let journal = Arc::new(journal);
@@ -76,11 +74,10 @@ impl Daemon {
         let opened = runtime::first_facts(&journal, &policies, &clock, opened).await;
         let opened = opened.map_err(|error| chain(&error))?;
         let earlier = opened.boots.iter().map(|boot| (boot.boot.clone(), boot.offset_ns)).collect();
-        let reader: Arc<dyn Reader> = accounting;
         let parts = Parts {
             journal: journal.clone(),
             clock: clock.clone(),
-            accounts: reader,
+            accounts: accounting,
             hypervisors: vec![Arc::new(double.clone())],
             images: Arc::new(Images::open(folder).map_err(|error| error.to_string())?),
             instances: folder.join("instances"),
@@ -90,6 +87,8 @@ impl Daemon {
             launches: Arc::new(double.clone()),
             quota: Arc::new(Unlimited),
             networks: None,
+            machine: Claim::ENDLESS,
+            ratios: Ratios::default(),
             disk: Arc::new(Disk::of(folder)),
             exit_patience: std::time::Duration::from_secs(10),
         };

@@ -125,22 +125,26 @@ pub struct Resources {
     pub allocations: Vec<Allocation>,
 }
 
-/// A resource of the host. Nothing is given out beyond what the host has: tenants' limits decide.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+/// A resource of the host. Instances are given no more than the limit; what some have of it beyond
+/// a limit that was lowered stays theirs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Resource {
     /// The kind: `cpu`, `memory`, `disk` or `network`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The amount that the host has.
     pub capacity: u64,
-    /// The amount that the host gives out: all of it.
+    /// The amount that the host gives out: the capacity times the ratio.
     pub effective_limit: u64,
-    /// The amount that instances of all tenants have, also beyond the capacity.
+    /// The amount that instances of all tenants have, or are about to have.
     pub allocated: u64,
-    /// The amount that is left.
+    /// The amount that is free.
     pub available: u64,
-    /// The ratio of the limit and the capacity: 1.
+    /// The ratio of the limit and the capacity, which the operator sets.
     pub oversub_ratio: f64,
+    /// The way in which the capacity is known: `detected`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// The share of an instance.

@@ -246,6 +246,42 @@ pub struct NetworkRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "1Gbps")]
     pub bandwidth_download: Option<String>,
+    /// The places that the guest may send to; all that is not closed if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
+}
+
+/// The rules for what a guest sends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// A proxy of the host for what the guest sends. Not supported: false or absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// The rules of that proxy, which are not looked at without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<serde_json::Value>,
+    /// The only places that the guest may send to, at most 64; an empty list is none at all, and
+    /// without a list it is all that is not closed. Name servers have to be on it, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<AllowedPlace>>,
+}
+
+/// A place that a guest may send to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllowedPlace {
+    /// An IPv4 network, or a single address.
+    #[schema(example = "192.0.2.0/24")]
+    pub cidr: String,
+    /// `tcp`, `udp` or `icmp`; every protocol if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "tcp")]
+    pub protocol: Option<String>,
+    /// A port, or the first and the last one, of TCP or UDP; every port if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "8000-8010")]
+    pub ports: Option<String>,
 }
 
 /// The network of an instance.
@@ -272,6 +308,9 @@ pub struct NetworkState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "1Gbps")]
     pub bandwidth_download: Option<String>,
+    /// The places that the guest may send to; absent if they are all that is not closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
 }
 
 fn one() -> u32 {

@@ -213,7 +213,8 @@ pub struct Retention {
     /// or 0.
     #[serde(default)]
     pub max_count: u32,
-    /// Age from which they are deleted. It has to be absent or zero: they are deleted by number.
+    /// Age from which they are deleted, at the schedule's next run, such as `168h`; at least the
+    /// interval. Absent or zero, they are deleted by number alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<String>,
 }

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::Task;
 use crate::billing::InstanceFact;
+use crate::driver::admission::Claim;
 use crate::driver::copy;
 use crate::driver::error::FleetError;
 use crate::driver::files::{
@@ -308,9 +309,10 @@ async fn create_fork(
     let memory = image.memory.filter(|_| child.target != Target::Stopped);
     let snapshot = image.snapshot.clone();
     let mut spec = image.spec.clone();
-    let network = spec.network.map(|source| fork_network(host, source, memory.is_some()));
-    let network = network.transpose()?;
-    spec.network = network;
+    let network = spec.network.as_ref();
+    let network = network.map(|source| fork_network(host, source, memory.is_some()));
+    spec.network = network.transpose()?;
+    let network = spec.network.clone();
     own_disks(&mut spec.disks, &host.folder(&parent.id), &folder);
     let to = folder.clone();
     let disks = spec.disks.clone();
@@ -329,7 +331,11 @@ async fn create_fork(
         InstanceFact::Forked { parent: parent.id.clone(), child: child.id.clone(), snapshot };
     let live = fork_state(&record.spec, memory);
     let share = Share::of(live.shape);
-    let reserved = host.reserve(&record.tenant, &record.name, Share::default(), share);
+    let claim = match child.target {
+        Target::Running => Claim::of_machine(live.shape),
+        Target::Standby | Target::Stopped => Claim::at_rest(live.shape),
+    };
+    let reserved = host.reserve(&record, (Share::default(), share), Some(claim));
     let created = match laid_out.and(reserved) {
         Ok(reserved) => host.insert(record, live, vec![forked]).await.map(|slot| (slot, reserved)),
         Err(error) => Err(error),
@@ -339,7 +345,7 @@ async fn create_fork(
         slot
     });
     if created.is_err() {
-        host.release(network);
+        host.release(network.as_ref());
     }
     if created.is_err()
         && let Err(left) = discard(&folder).await
@@ -350,11 +356,12 @@ async fn create_fork(
 }
 
 /// The network of a fork: that of its source, with an address of its own.
-fn fork_network(host: &Host, source: Network, memory: bool) -> Result<Network, FleetError> {
+fn fork_network(host: &Host, source: &Network, memory: bool) -> Result<Network, FleetError> {
     let wish = NetworkWish {
         enabled: Some(true),
         upload_bytes_max: source.upload_bytes_max,
         download_bytes_max: source.download_bytes_max,
+        allowed: source.allowed.clone(),
     };
     Ok(Network { is_told: memory, ..host.new_network(wish)? })
 }

@@ -6,16 +6,18 @@ use tokio::time::{Instant as Deadline, sleep};
 
 use super::Task;
 use crate::billing::Reading;
+use crate::driver::admission::Claim;
 use crate::driver::error::{FleetError, failed, refused};
 use crate::driver::files::{discard, held_folder};
+use crate::driver::host::Reserved;
 use crate::driver::machine::Machine;
 use crate::driver::request::{Intent, Request};
-use crate::driver::settings::{Reservation, Share, check_memory};
+use crate::driver::settings::{Share, check_memory};
 use crate::hypervisor::{
     Capability, Exit, ExitStatus, Initiator, MachineSpec, Observed, Origin, Stamp, files,
 };
 use crate::mutants::Mutant;
-use crate::vm::{Asker, Command, Decision, Event, ExitCause, Ignored, State, decide};
+use crate::vm::{Asker, Command, Decision, Event, ExitCause, Ignored, Shape, State, decide};
 
 /// Delay before a machine without a watcher is killed again, after a kill that failed.
 const KILL_RETRY: Duration = Duration::from_secs(1);
@@ -66,8 +68,8 @@ impl Task {
         self.exited(&exit).await
     }
 
-    /// Reserves the share that the request makes the instance grow to.
-    fn reserve_growth(&self, request: &Request) -> Result<Option<Reservation>, FleetError> {
+    /// Reserves what the request makes the instance grow to.
+    fn reserve_growth(&self, request: &Request) -> Result<Reserved, FleetError> {
         let before = Share::of(self.live().shape);
         let after = match request {
             Request::Resize { memory_bytes } => Share { memory_bytes: *memory_bytes, ..before },
@@ -84,8 +86,30 @@ impl Task {
             // The share of each new instance is reserved when that is made.
             | Request::Fork { .. } => before,
         };
-        let record = &self.recorder.record;
-        self.host.reserve(&record.tenant, &record.name, before, after)
+        let claim = self.claim(request);
+        self.host.reserve(&self.recorder.record, (before, after), claim)
+    }
+
+    /// The claim on the host once the request is carried out; none if it does not grow.
+    fn claim(&self, request: &Request) -> Option<Claim> {
+        let shape = self.live().shape;
+        match request {
+            Request::Start | Request::Restore => Some(Claim::of_machine(shape)),
+            Request::Resize { memory_bytes } if self.state().has_vmm() => {
+                Some(Claim::of_machine(Shape { memory_bytes: *memory_bytes, ..shape }))
+            }
+            Request::Resize { .. }
+            | Request::Stop { .. }
+            | Request::Pause
+            | Request::Resume
+            | Request::Standby
+            | Request::Delete
+            | Request::Snapshot(_)
+            | Request::Discard { .. }
+            | Request::Revert { .. }
+            // What each new instance has is reserved when that is made.
+            | Request::Fork { .. } => None,
+        }
     }
 
     /// Tries again to recover a machine that could not be recovered so far.

@@ -148,6 +148,12 @@ impl Task {
             }
             Order::Fork => self.make_forks().await,
             Order::Due => self.run_due().await,
+            Order::Read { done } => {
+                let outcome = self.tell_traffic().await;
+                self.warn(outcome, "the guest's traffic could not be recorded");
+                // Whoever has gone needs no answer.
+                let _ = done.send(());
+            }
             Order::Probed { incarnation, pauses, answer } => {
                 let outcome = self.probed(incarnation, pauses, answer).await;
                 self.warn(outcome, "an unhealthy workload could not be stopped");

@@ -12,7 +12,7 @@ use crate::vm::Event;
 impl Task {
     /// Makes the network of the launch that is about to be; none if the instance has none.
     pub(super) async fn make_network(&mut self) -> Result<Option<Card>, FleetError> {
-        let Some(network) = self.recorder.record.spec.network else { return Ok(None) };
+        let Some(network) = &self.recorder.record.spec.network else { return Ok(None) };
         let networks = self.host.networks()?.clone();
         let plan = network.plan();
         let link = blocking(move || networks.make(&plan).map_err(network_failed)).await?;
@@ -24,7 +24,8 @@ impl Task {
     /// The settings that the guest is to be told, as it has others in its memory; none if it knows
     /// its own.
     pub(super) fn network_to_tell(&self) -> Option<String> {
-        let network = self.recorder.record.spec.network.filter(|network| network.is_told);
+        let network = self.recorder.record.spec.network.as_ref();
+        let network = network.filter(|network| network.is_told);
         network.map(|network| self.host.network_words(network))
     }
 
@@ -42,7 +43,7 @@ impl Task {
     /// Finds the network of a launch that a restarted daemon has found, by its virtual machine
     /// monitor. Without it, the traffic is counted all the same, and read when the launch ends.
     pub(super) async fn find_network(&mut self, pid: u32) {
-        let Some(network) = self.recorder.record.spec.network else { return };
+        let Some(network) = &self.recorder.record.spec.network else { return };
         let plan = network.plan();
         let found = match self.host.networks() {
             Ok(networks) => find(networks.clone(), plan, pid).await,

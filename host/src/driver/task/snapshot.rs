@@ -16,10 +16,11 @@ use crate::driver::files::{
 use crate::driver::mailbox::Compressed;
 use crate::driver::record::{SavedMemory, Snapshot, find_snapshot};
 use crate::driver::request::{NewSnapshot, Request};
-use crate::driver::settings::check_keep;
+use crate::driver::settings::{Schedule, check_keep};
 use crate::hypervisor::Capability;
 use crate::id::SnapshotName;
 use crate::limits::snapshot as limits;
+use crate::units::Instant;
 use crate::vm::{Asker, Command, Decision, Event, ExitCause, State, decide};
 
 /// Taking.
@@ -273,6 +274,17 @@ fn superfluous(snapshots: &[Snapshot], scheduled: bool, keep: u32) -> Vec<Snapsh
     of_kind.iter().take(surplus).map(|snapshot| snapshot.name.clone()).collect()
 }
 
+/// The schedule's snapshots that are older than it keeps them.
+fn aged(snapshots: &[Snapshot], schedule: &Schedule, now: Instant) -> Vec<SnapshotName> {
+    let Some(age_ms) = schedule.age_ms_max else { return Vec::new() };
+    let age_ns = age_ms.saturating_mul(1_000_000);
+    let is_aged = |kept: &&Snapshot| {
+        let age = now.since(Instant(kept.created_ns));
+        kept.scheduled && age.is_some_and(|age| age.0 >= age_ns)
+    };
+    snapshots.iter().filter(is_aged).map(|kept| kept.name.clone()).collect()
+}
+
 /// Reverting.
 impl Task {
     /// Replaces the present state of the instance by a snapshot, all of it or nothing. Facts and
@@ -321,7 +333,11 @@ impl Task {
             self.recorder.live.snapshot_due_ns = None;
             return self.recorder.store().await;
         };
-        self.recorder.live.snapshot_due_ns = schedule.next_due(self.host.clock.now());
+        let now = self.host.clock.now();
+        self.recorder.live.snapshot_due_ns = schedule.next_due(now);
+        for snapshot in aged(&self.recorder.record.snapshots, &schedule, now) {
+            self.carry_out(Request::Discard { snapshot }, Asker::Schedule).await?;
+        }
         if decide(self.state(), Command::Snapshot) != Decision::Act || self.is_unchanged() {
             return self.recorder.store().await;
         }
