@@ -82,7 +82,7 @@ fn again(seconds: Option<&str>) -> String {
     let Some(seconds) = seconds else { return "no".into() };
     match seconds.parse::<u32>() {
         Ok(seconds) => format!("after {seconds} s"),
-        Err(_) => "after the time that is told".into(),
+        Err(_) => "after `Retry-After`".into(),
     }
 }
 
