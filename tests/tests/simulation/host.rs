@@ -146,6 +146,55 @@ extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -
     }
 }
 
+/// Takes the place of the C library's. The thread that ticks for the deadlines of policies' calls
+/// sleeps a thousand times as long: a deadline counts real time, and a history must not depend on
+/// how busy the real machine is. Fuel, which ends a call in a simulation too, does not.
+///
+/// # Safety
+/// The contract of the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nanosleep(asked: *const libc::timespec, left: *mut libc::timespec) -> c_int {
+    let clock = libc::CLOCK_REALTIME;
+    // SAFETY: the caller's arguments, as the C library's contract says.
+    match unsafe { clock_nanosleep(clock, 0, asked, left) } {
+        0 => 0,
+        error => {
+            // SAFETY: the place of this thread's error number.
+            unsafe { *libc::__errno_location() = error };
+            -1
+        }
+    }
+}
+
+/// Takes the place of the C library's, as [`nanosleep`] does.
+///
+/// # Safety
+/// The contract of the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clock_nanosleep(
+    clock: libc::clockid_t,
+    flags: c_int,
+    asked: *const libc::timespec,
+    left: *mut libc::timespec,
+) -> c_int {
+    // SAFETY: the caller's record, as the C library's contract says.
+    let mut time = unsafe { *asked };
+    if std::thread::current().name() == Some("policy-tick") && flags & libc::TIMER_ABSTIME == 0 {
+        let ns = (time.tv_sec * 1_000_000_000 + time.tv_nsec) * 1_000;
+        time.tv_sec = ns / 1_000_000_000;
+        time.tv_nsec = ns % 1_000_000_000;
+    }
+    // SAFETY: the call that the caller wanted.
+    let slept = unsafe {
+        libc::syscall(libc::SYS_clock_nanosleep, clock, flags, &raw const time, left) as c_int
+    };
+    if slept == 0 {
+        return 0;
+    }
+    // SAFETY: the place of this thread's error number.
+    unsafe { *libc::__errno_location() }
+}
+
 /// Takes the place of the C library's. A simulated host whose only thread waits has nothing to do:
 /// the time for which it would wait has passed.
 ///
