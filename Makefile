@@ -83,6 +83,17 @@ bench: ## Set up and run the benchmarks
 	@scripts/setup bench
 	@cargo bench --locked -p tallyman-tests
 
+.PHONY: package
+package: ## Set up and build the program small, and a Debian package of it in target/
+	@scripts/setup run
+	@cargo build --profile dist --locked -p tallyman
+	@scripts/package $(TARGET)/dist/tallyman $(TARGET)
+
+.PHONY: audit
+audit: ## Check known vulnerabilities, licences and sources of all dependencies; needs the network
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	@cargo deny --locked check
+
 .PHONY: fmt
 fmt: ## Format the code
 	@cargo fmt --all
