@@ -1,64 +1,15 @@
 //! The part of a daemon in a fleet, and what it takes for that.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Options, RuntimeError};
+use super::error::RuntimeError;
+use super::options::{Membership, Options};
 use crate::clock::Clock;
 use crate::driver::Fleet;
-use crate::fleet::{self, Collector, Http, Publisher, Receiver, Sender, Servers, Transport};
-use crate::id::HostName;
+use crate::fleet::{self, Collector, Http, Publisher, Receiver, Sender, Transport};
 use crate::journal::Journal;
 use crate::tenancy::Tenancy;
 use crate::tenant::Role;
-
-/// The part of a daemon in a fleet.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Membership {
-    /// The daemon is a host by itself.
-    #[default]
-    Alone,
-    /// The daemon is a host that publishes its facts for a collector.
-    Publishes {
-        /// The servers of the engine.
-        servers: Servers,
-        /// The host's name in the fleet.
-        name: HostName,
-    },
-    /// The daemon is a host that hands its facts to a collector.
-    Host {
-        /// URL of the collector.
-        collector: String,
-        /// The host's token, with the role `host`.
-        token: String,
-        /// File with the authorities of the collector's certificate; `None` for those of this
-        /// system.
-        ca: Option<PathBuf>,
-    },
-    /// The daemon is the collector. It runs no machines.
-    Collector {
-        /// The servers of an engine through which hosts publish, and the number of them that keep
-        /// each batch; `None` for hosts that hand their facts over themselves.
-        engine: Option<(Servers, usize)>,
-    },
-}
-
-impl Membership {
-    /// Returns whether the daemon is a collector.
-    pub(super) fn is_collector(&self) -> bool {
-        matches!(self, Self::Collector { .. })
-    }
-
-    /// The collector that charges for this host's time, as errors name it; none if nobody else
-    /// does.
-    pub(super) fn billed_at(&self) -> Option<String> {
-        match self {
-            Self::Host { collector, .. } => Some(collector.clone()),
-            Self::Publishes { servers, .. } => Some(servers.addresses.clone()),
-            Self::Alone | Self::Collector { .. } => None,
-        }
-    }
-}
 
 /// The collector, if this daemon is one.
 pub(super) async fn collector(options: &Options) -> Result<Option<Arc<Collector>>, RuntimeError> {
