@@ -108,7 +108,7 @@ pub trait Reader: Send + Sync {
     /// any more at `now`, the standard policy's figures become final and the account is not
     /// degraded any more; the journal keeps what is needed to rate that time anew. Otherwise
     /// returns the account as it was.
-    fn mend(
+    fn account_again(
         &self,
         tenant: &TenantId,
         account: &Account,

@@ -554,13 +554,13 @@ impl Fleet {
         let tenant = activation.tenant.clone();
         let entry = Entry { activation: Some(activation), request, ..Entry::default() };
         let receipt = self.0.journal.commit(entry).await?;
-        self.mend(&tenant, |_| true);
+        self.account_again(&tenant, |_| true);
         // The journal's writer sets the instant of every activation.
         Ok((receipt.activated_from.unwrap_or_else(|| self.now()), receipt.last_seq))
     }
 
     /// The instances, of all tenants, whose account lacks time because a policy has failed.
-    pub fn owing(&self) -> Vec<Arc<View>> {
+    pub fn degraded(&self) -> Vec<Arc<View>> {
         let directory = self.0.directory();
         let views = directory.by_row.values().map(|slot| slot.view());
         views.filter(|view| view.account.degraded.is_some()).collect()
@@ -568,7 +568,7 @@ impl Fleet {
 
     /// Accounts again, in the background, for time that failed policies have not counted for the
     /// instances of a tenant, where `due` returns true.
-    pub fn mend(&self, tenant: &TenantId, due: impl Fn(&Degraded) -> bool) {
+    pub fn account_again(&self, tenant: &TenantId, due: impl Fn(&Degraded) -> bool) {
         let mut views = self.list(tenant);
         views.retain(|view| view.account.degraded.as_ref().is_some_and(&due));
         for view in views {

@@ -302,7 +302,7 @@ impl Host {
             .iter()
             .filter_map(|(_, fact)| Some((fact.counts()?.phase(), fact.at.meter)))
             .collect();
-        Ok(self.accounts.mend(&record.tenant, account, &unaccounted, self.clock.now()))
+        Ok(self.accounts.account_again(&record.tenant, account, &unaccounted, self.clock.now()))
     }
 
     /// Takes a deleted instance out of the directory. The journal keeps it.

@@ -8,6 +8,7 @@ use super::admission::Claim;
 use super::record::{Record, Snapshot, Spec};
 use super::request::{Intent, Request};
 use crate::billing::account::Account;
+use crate::hypervisor::Observed;
 use crate::network::Link;
 use crate::units::{Instant, Nanos};
 use crate::vm::{
@@ -185,7 +186,7 @@ impl Live {
                 self.stopped = Some(at);
                 self.cause = Some(cause);
             }
-            Event::Slept | Event::Reverted { .. } => self.stopped = Some(at),
+            Event::Saved | Event::Reverted { .. } => self.stopped = Some(at),
             // The disks have changed: the schedule has a new state to take a snapshot of.
             Event::Reshaped if command == Some(Command::Revert) => self.stopped = Some(at),
             Event::Ready
@@ -202,6 +203,22 @@ impl Live {
         }
         self.plan_restart(event, at, policy);
         Ok(())
+    }
+
+    /// Takes what the guest says of itself. What a VMM says of its vCPUs and its end is an event.
+    pub(super) fn note(&mut self, seen: &Observed) {
+        match seen {
+            Observed::ProgramStarted(_) => self.program_started = true,
+            Observed::AgentReady(_) => self.agent_ready = true,
+            Observed::ProgramExited { code, message, .. } => {
+                self.exit_code = Some(*code);
+                self.exit_message = Some(message.clone());
+            }
+            Observed::Launched(_)
+            | Observed::Paused(_)
+            | Observed::Resumed(_)
+            | Observed::Exited(_) => {}
+        }
     }
 
     /// Ends the request under way.
@@ -284,7 +301,7 @@ fn completes(event: Event, command: Command) -> bool {
         Event::Booted => command == Command::Start,
         Event::Paused => command == Command::Pause,
         Event::Resumed => matches!(command, Command::Resume | Command::Restore),
-        Event::Slept => command == Command::Standby,
+        Event::Saved => command == Command::Standby,
         Event::Exited(cause) => match command {
             Command::Stop | Command::Revert => true,
             Command::Start => cause == ExitCause::LaunchFailed,

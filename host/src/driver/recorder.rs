@@ -214,7 +214,7 @@ impl Recorder {
             | Event::Paused
             | Event::Resumed
             | Event::ShutdownRequested
-            | Event::Slept
+            | Event::Saved
             | Event::Loaded
             | Event::Reverted { .. }
             | Event::Reshaped
@@ -370,20 +370,12 @@ impl Recorder {
 
     /// Records a report of the guest.
     pub(super) async fn note(&mut self, seen: Observed) -> Result<(), FleetError> {
+        self.live.note(&seen);
         match seen {
-            Observed::ProgramStarted(stamp) => {
-                self.live.program_started = true;
+            Observed::ProgramStarted(stamp) | Observed::AgentReady(stamp) => {
                 self.ready(stamp).await
             }
-            Observed::AgentReady(stamp) => {
-                self.live.agent_ready = true;
-                self.ready(stamp).await
-            }
-            Observed::ProgramExited { code, message, .. } => {
-                self.live.exit_code = Some(code);
-                self.live.exit_message = Some(message);
-                self.store().await
-            }
+            Observed::ProgramExited { .. } => self.store().await,
             // The answers of the machine's control are recorded instead.
             Observed::Launched(_) | Observed::Paused(_) | Observed::Resumed(_) => Ok(()),
             Observed::Exited(_) => Err(FleetError::Bug("an exit is no note".into())),

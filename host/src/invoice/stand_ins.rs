@@ -12,12 +12,14 @@ impl StandIns {
     /// The quarantines that are in force after these facts: an activation after a quarantine ends
     /// it.
     pub(super) fn of(quarantines: &[Quarantine], activations: &[InForce]) -> Self {
-        let again = |ill: &Quarantine| {
-            activations.iter().any(|one| one.digest == ill.policy && one.fact > ill.fact)
+        let again = |quarantine: &Quarantine| {
+            activations
+                .iter()
+                .any(|one| one.digest == quarantine.policy && one.fact > quarantine.fact)
         };
         let mut substitutes = Substitutes::default();
-        for ill in quarantines.iter().filter(|ill| !again(ill)) {
-            substitutes.quarantine(ill.policy, ill.stand_in);
+        for quarantine in quarantines.iter().filter(|quarantine| !again(quarantine)) {
+            substitutes.quarantine(quarantine.policy, quarantine.stand_in);
         }
         Self(substitutes)
     }
@@ -37,7 +39,7 @@ mod tests {
         Digest([number; 32])
     }
 
-    fn ill(policy: u8, stand_in: Option<u8>, fact: u64) -> Quarantine {
+    fn quarantine(policy: u8, stand_in: Option<u8>, fact: u64) -> Quarantine {
         Quarantine { policy: digest(policy), stand_in: stand_in.map(digest), fact }
     }
 
@@ -52,16 +54,16 @@ mod tests {
 
     #[test]
     fn a_policy_answers_for_itself_until_it_is_quarantined_and_again_when_it_is_trusted_again() {
-        let stands_in = ill(1, Some(2), 5);
+        let stands_in = quarantine(1, Some(2), 5);
         let rows: [(&[Quarantine], &[InForce], Option<u8>); 8] = [
             (&[], &[activated(1, 1)], Some(1)),
-            (&[ill(1, None, 5)], &[activated(1, 1)], None),
+            (&[quarantine(1, None, 5)], &[activated(1, 1)], None),
             (&[stands_in], &[activated(1, 1), activated(2, 6)], Some(2)),
             (&[stands_in], &[activated(1, 1), activated(1, 7)], Some(1)),
-            (&[ill(1, None, 5), ill(1, Some(3), 8)], &[activated(1, 1)], Some(3)),
-            (&[stands_in, ill(2, Some(3), 9)], &[], Some(3)),
-            (&[stands_in, ill(2, None, 9)], &[], None),
-            (&[stands_in, ill(2, Some(1), 9)], &[], None),
+            (&[quarantine(1, None, 5), quarantine(1, Some(3), 8)], &[activated(1, 1)], Some(3)),
+            (&[stands_in, quarantine(2, Some(3), 9)], &[], Some(3)),
+            (&[stands_in, quarantine(2, None, 9)], &[], None),
+            (&[stands_in, quarantine(2, Some(1), 9)], &[], None),
         ];
         for (quarantines, activations, expected) in rows {
             assert_eq!(

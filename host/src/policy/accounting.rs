@@ -700,7 +700,7 @@ impl account::Reader for Accounting {
         Accounting::timeline(self, tenant)
     }
 
-    fn mend(
+    fn account_again(
         &self,
         tenant: &TenantId,
         account: &Account,

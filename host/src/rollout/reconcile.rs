@@ -76,14 +76,14 @@ impl Rollout {
     /// Accounts again for every account that a policy owes time to, unless that policy is
     /// quarantined without a substitute.
     fn reaccount(&self, debts: &mut Debts) {
-        let mut owing = BTreeSet::new();
-        for view in self.fleet.owing() {
+        let mut open = BTreeSet::new();
+        for view in self.fleet.degraded() {
             let Some(degraded) = &view.account.degraded else { continue };
-            owing.insert((view.record.tenant.clone(), degraded.policy));
+            open.insert((view.record.tenant.clone(), degraded.policy));
         }
-        owing.retain(|(tenant, policy)| !self.is_held(tenant, policy));
-        for (tenant, policy) in debts.due(owing, self.fleet.now()) {
-            self.fleet.mend(&tenant, |owed| owed.policy == policy);
+        open.retain(|(tenant, policy)| !self.is_held(tenant, policy));
+        for (tenant, policy) in debts.due(open, self.fleet.now()) {
+            self.fleet.account_again(&tenant, |owed| owed.policy == policy);
         }
     }
 
@@ -144,7 +144,7 @@ impl Rollout {
         };
         self.tenancy.move_policy(tenant.id(), moved, activation).await?;
         self.accounting.quarantine(tenant.id(), policy, substitute);
-        self.fleet.mend(tenant.id(), |_| true);
+        self.fleet.account_again(tenant.id(), |_| true);
         Ok(())
     }
 
@@ -293,15 +293,11 @@ struct Retry {
 }
 
 impl Debts {
-    /// The debts of `owing` that are due at `now`. Debts that are not in `owing` are forgotten.
-    fn due(
-        &mut self,
-        owing: BTreeSet<(TenantId, Digest)>,
-        now: Instant,
-    ) -> Vec<(TenantId, Digest)> {
-        self.0.retain(|debt, _| owing.contains(debt));
+    /// The debts of `open` that are due at `now`. Debts that are not in `open` are forgotten.
+    fn due(&mut self, open: BTreeSet<(TenantId, Digest)>, now: Instant) -> Vec<(TenantId, Digest)> {
+        self.0.retain(|debt, _| open.contains(debt));
         let mut due = Vec::new();
-        for debt in owing {
+        for debt in open {
             let first = Retry { at: now, wait_ns: RETRY_NS_MIN };
             let retry = self.0.entry(debt.clone()).or_insert(first);
             if retry.at <= now {
@@ -321,12 +317,12 @@ mod tests {
     #[test]
     fn what_is_owed_is_tried_at_once_and_then_at_growing_intervals() {
         let mut debts = Debts::default();
-        let owing = || BTreeSet::from([(TenantId::default_tenant(), Digest([7; 32]))]);
+        let open = || BTreeSet::from([(TenantId::default_tenant(), Digest([7; 32]))]);
         let second = |at: i64| Instant(at * 1_000_000_000);
         let tries: Vec<i64> =
-            (0..200).filter(|&at| !debts.due(owing(), second(at)).is_empty()).collect();
+            (0..200).filter(|&at| !debts.due(open(), second(at)).is_empty()).collect();
         assert_eq!(tries, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
         assert!(debts.due(BTreeSet::new(), second(200)).is_empty());
-        assert_eq!(debts.due(owing(), second(201)).len(), 1, "a new debt is tried at once");
+        assert_eq!(debts.due(open(), second(201)).len(), 1, "a new debt is tried at once");
     }
 }

@@ -261,8 +261,8 @@ mod tests {
             Command::Start => vec![Event::Created, Event::Booted, Event::Ready],
             Command::Pause => vec![Event::Paused],
             Command::Resume => vec![Event::Resumed],
-            Command::Standby if running => vec![Event::Paused, Event::Slept],
-            Command::Standby => vec![Event::Slept],
+            Command::Standby if running => vec![Event::Paused, Event::Saved],
+            Command::Standby => vec![Event::Saved],
             Command::Restore => vec![Event::Loaded, Event::Resumed],
             Command::Stop => match state {
                 State::Standby { .. } => vec![Event::Exited(ExitCause::Discarded)],
@@ -378,7 +378,7 @@ mod tests {
     #[test]
     fn readiness_survives_pause_and_standby() {
         for ready in [false, true] {
-            let end = [Event::Slept, Event::Loaded, Event::Resumed]
+            let end = [Event::Saved, Event::Loaded, Event::Resumed]
                 .into_iter()
                 .try_fold(State::Paused { ready }, apply)
                 .expect("legal");

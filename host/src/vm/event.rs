@@ -18,7 +18,7 @@ pub enum Event {
     /// The guest was asked to stop.
     ShutdownRequested,
     /// The snapshot is durable and the virtual machine monitor has exited.
-    Slept,
+    Saved,
     /// A new virtual machine monitor has loaded the snapshot, with the vCPUs held.
     Loaded,
     /// The virtual machine monitor is gone, or a standby's snapshot was discarded.
@@ -45,7 +45,7 @@ impl Event {
         Event::Paused,
         Event::Resumed,
         Event::ShutdownRequested,
-        Event::Slept,
+        Event::Saved,
         Event::Loaded,
         Event::Exited(ExitCause::Requested),
         Event::Exited(ExitCause::Forced),
@@ -196,7 +196,7 @@ pub fn apply(state: State, event: Event) -> Result<State, Impossible> {
             | State::Unknown
             | State::Deleted => impossible,
         },
-        Event::Slept => match state {
+        Event::Saved => match state {
             State::Paused { ready } => Ok(State::Standby { ready }),
             State::Created
             | State::Initializing

@@ -17,7 +17,7 @@
 //!      │                   │                 │ Paused, ready or not yet     │
 //!      │                   │                 └──────────────────────────────┘
 //!      │                   │ Shutdown-         │      ▲
-//!      │                   │ Requested    Slept│      │Loaded
+//!      │                   │ Requested    Saved│      │Loaded
 //!      │                   ▼                   ▼      │
 //!      │ Exited   ┌──────────┐      ┌──────────────────────────────┐
 //!      ├──────────│ Shutdown │      │ Standby, ready or not yet    │──┐

@@ -71,7 +71,7 @@ fn event(event: Event) -> Option<(&'static str, &'static str)> {
         Event::Paused => Some(("Paused", "the hypervisor says that the vCPUs are held")),
         Event::Resumed => Some(("Resumed", "the hypervisor says that the vCPUs run again")),
         Event::ShutdownRequested => Some(("ShutdownRequested", "the guest was asked to stop")),
-        Event::Slept => Some(("Slept", "the snapshot is durable and the monitor has exited")),
+        Event::Saved => Some(("Saved", "the snapshot is durable and the monitor has exited")),
         Event::Loaded => Some(("Loaded", "a new monitor has loaded the snapshot, vCPUs held")),
         Event::Exited(ExitCause::Requested) => {
             Some(("Exited", "the monitor is gone, or a standby was discarded; see the causes"))

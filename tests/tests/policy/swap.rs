@@ -441,7 +441,7 @@ fn a_policy_that_failed_once_accounts_again_as_soon_as_it_answers() {
     let facts = [(Some(Phase::Paused), 50), (Some(Phase::Running), later)];
     let reaccount = |account: &Account, facts: &[(Option<Phase>, i64)]| {
         let history: Vec<_> = facts.iter().map(|&(to, at)| (to, Instant(at))).collect();
-        world.accounting.mend(&tenant(), account, &history, Instant(later + 1))
+        world.accounting.account_again(&tenant(), account, &history, Instant(later + 1))
     };
     for (fact, &(to, at)) in facts.iter().enumerate() {
         let mut batch = [entering(account, to, at, fact as u64)];

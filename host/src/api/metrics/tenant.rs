@@ -93,8 +93,8 @@ fn of_policies(state: &State, figures: &[Figures]) -> [Family; 4] {
         figures.iter().map(|one| (one.label(), value(one.tenant.id()))).collect::<Vec<_>>()
     };
     let quarantined = figures.iter().flat_map(|one| {
-        let ill = state.accounting.quarantined(one.tenant.id());
-        ill.into_iter().map(move |ill| (one.with("policy", ill.policy), ill.faults.into()))
+        let all = state.accounting.quarantined(one.tenant.id());
+        all.into_iter().map(move |found| (one.with("policy", found.policy), found.faults.into()))
     });
     [
         Family {

@@ -126,22 +126,14 @@ impl Task {
     async fn replay(&mut self, boot: &BootId, history: Vec<Observed>) -> Result<(), FleetError> {
         let is_deaf = Mutant::ReplayForgotten.is_active();
         for seen in history.into_iter().filter(|_| !is_deaf) {
+            self.recorder.live.note(&seen);
             match seen {
-                Observed::ProgramStarted(stamp) => {
-                    self.recorder.live.program_started = true;
+                Observed::ProgramStarted(stamp) | Observed::AgentReady(stamp) => {
                     self.ready_in(boot, stamp).await?;
-                }
-                Observed::AgentReady(stamp) => {
-                    self.recorder.live.agent_ready = true;
-                    self.ready_in(boot, stamp).await?;
-                }
-                Observed::ProgramExited { code, message, .. } => {
-                    self.recorder.live.exit_code = Some(code);
-                    self.recorder.live.exit_message = Some(message);
                 }
                 Observed::Paused(stamp) => self.paused_in(boot, stamp).await?,
                 Observed::Resumed(stamp) => self.resumed_in(boot, stamp).await?,
-                Observed::Launched(_) | Observed::Exited(_) => {}
+                Observed::Launched(_) | Observed::ProgramExited { .. } | Observed::Exited(_) => {}
             }
         }
         Ok(())

@@ -66,7 +66,7 @@ impl Task {
     ) -> Result<(), FleetError> {
         self.machine = None;
         self.recorder.live.shape.snapshot_bytes = self.recorder.kept_bytes() + snapshot_bytes;
-        self.recorder.enter_at(Event::Slept, at).await?;
+        self.recorder.enter_at(Event::Saved, at).await?;
         discard(&held_folder(&self.recorder.folder(), self.live().incarnation)).await
     }
 
