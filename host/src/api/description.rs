@@ -20,7 +20,7 @@ use crate::tenant::Role;
 #[openapi(
     info(
         title = "Tallyman",
-        description = "Virtual machines on one host, and an account of every millisecond of their \
+        description = "Virtual machines on one host, and an account of every nanosecond of their \
                        lifetime.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
         contact(),
