@@ -14,6 +14,7 @@ mod bandwidth;
 mod body;
 mod capabilities;
 mod compat;
+mod cookies;
 mod dashboard;
 mod description;
 mod door;
@@ -98,10 +99,10 @@ use crate::pull::Pulls;
 use crate::retention::Retention;
 use crate::rollout::Rollout;
 use crate::tenancy::{Jwt, OperatorToken, Tenancy};
+use cookies::Sessions;
 use metrics::latency::Latencies;
 use model::HypervisorStatus;
 use seats::Seats;
-use sessions::Sessions;
 
 /// The state that all handlers share.
 pub struct State {

@@ -137,7 +137,7 @@ pub fn router(state: Arc<State>) -> Router {
     let open: Router<Arc<State>> = open().into();
     guarded
         .route_layer(from_fn_with_state(state.clone(), auth::require))
-        .route_layer(from_fn_with_state(state.clone(), metrics::latency::measure))
+        .route_layer(from_fn_with_state(state.clone(), metrics::measure::measure))
         .merge(open)
         .merge(dashboard::routes())
         .fallback(compat::fallback)

@@ -10,7 +10,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::Global;
+use super::global::Global;
 use crate::api::model::{
     ArchiveSegments, ArchivedSegments, PruneSegments, PrunedSegments, StayingSegment,
 };

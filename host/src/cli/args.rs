@@ -23,6 +23,14 @@ impl Once {
     }
 }
 
+/// Reads `NAME=VALUE`.
+pub(super) fn option(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    pair.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| {
+        format!("invalid option '{text}'; expected NAME=VALUE, for example minimum=60s")
+    })
+}
+
 /// Parses a duration of the command line.
 pub(super) fn duration(text: &str) -> Result<Duration, UnknownDuration> {
     parse_duration(text)

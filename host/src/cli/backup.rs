@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
-use super::Global;
+use super::global::Global;
 use crate::heads;
 use crate::journal::{Loss, LostLog, Verified, backup, loss, restore};
 

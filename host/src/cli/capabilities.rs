@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{Global, output};
+use super::global::Global;
+use super::output;
 use crate::api::model::{HostCapabilities, HypervisorStatus};
 
 const EXAMPLES: &str = "\

@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Global;
+use super::global::Global;
 use super::serve::Serve;
 
 /// The place of the file in an installed package.
@@ -48,12 +48,18 @@ struct Checked {
 }
 
 impl Command {
-    pub(super) fn run(self, global: &Global, whole: &clap::Command) -> anyhow::Result<()> {
+    /// Runs the command. `parse` reads the arguments of a `tallyman serve`.
+    pub(super) fn run(
+        self,
+        global: &Global,
+        whole: &clap::Command,
+        parse: impl FnOnce(Vec<OsString>) -> Result<(Global, Serve), clap::Error>,
+    ) -> anyhow::Result<()> {
         let Command::Check { file } = self;
         let keys: Vec<_> = read(&file)?.into_keys().collect();
         let arguments = arguments(&file, whole, None)?;
         let first = ["tallyman", "serve"].map(OsString::from);
-        let (read, serve) = super::parsed_serve(first.into_iter().chain(arguments))
+        let (read, serve) = parse(first.into_iter().chain(arguments).collect())
             .map_err(|error| anyhow!("{}: {}", file.display(), value_error(&error)))?;
         let receivers = serve.check(&read.data()?)?;
         let checked = Checked { file, keys, receivers };

@@ -11,7 +11,8 @@ use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use super::client::is_nobody;
-use super::{Global, output};
+use super::global::Global;
+use super::output;
 use crate::api::model::Health;
 use crate::clock;
 use crate::network;

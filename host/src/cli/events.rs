@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::Global;
 use super::follow::{Wanted, follow};
+use super::global::Global;
 use super::journal;
 use crate::journal::wire::Kind;
 

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
+use super::global::Global;
 use super::listen::Places;
-use super::serve::{Issuer, start_log, stopped};
-use super::{Global, archive, output};
+use super::serve::{Issuer, serve, start_log};
+use super::{archive, output};
 use crate::api::model::{FleetHost, FleetHosts};
 use crate::driver::Ratios;
 use crate::fleet::Servers;
 use crate::journal;
 use crate::limits::fleet::CLOCK_OFF_NS;
-use crate::runtime::{Daemon, Membership, Options};
+use crate::runtime::{Membership, Options};
 use crate::tls::Files;
 
 #[derive(Debug, Subcommand)]
@@ -77,8 +78,7 @@ struct Engine {
 
 impl Engine {
     fn servers(self) -> Option<(Servers, usize)> {
-        let identity = self.nats_cert.zip(self.nats_key);
-        let identity = identity.map(|(certificate, key)| Files { certificate, key });
+        let identity = Files::of(self.nats_cert, self.nats_key);
         let servers = Servers { addresses: self.nats?, ca: self.nats_ca, identity };
         Some((servers, self.nats_replicas.into()))
     }
@@ -99,11 +99,9 @@ impl Command {
 impl Serve {
     async fn run(self, global: &Global) -> anyhow::Result<()> {
         start_log();
-        let data = global.data()?;
-        let stop = stopped()?;
         let none = PathBuf::new();
-        let daemon = Daemon::start(Options {
-            data: data.clone(),
+        let options = Options {
+            data: global.data()?,
             listen: self.places.listen(),
             qemu: none.clone(),
             cloud_hypervisor: none.clone(),
@@ -130,18 +128,9 @@ impl Serve {
             stores: Arc::new(self.archive.stores()?),
             retention: self.archive.plan(),
             heads_to: self.archive.heads_to(),
-        })
-        .await?;
-        let head = daemon.head();
-        output::line(&format!(
-            "tallyman collects on {}, data in {}; the journal ends with fact {}, {}",
-            daemon.urls().join(" and "),
-            data.display(),
-            head.seq,
-            head.hash
-        ))?;
-        daemon.serve(stop).await?;
-        output::line("stopped; hosts keep their facts until the collector is back")
+        };
+        serve(options, "collects", "stopped; hosts keep their facts until the collector is back")
+            .await
     }
 }
 

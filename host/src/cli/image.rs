@@ -6,9 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::global::Global;
 use super::output::{self, Output};
 use super::progress::{during, spinner};
-use super::{Global, client::Client};
+
+use super::client::Client;
 use crate::api::model::{
     Image, ImageStatus, OciImage, PruneImages, PrunedImages, PullImage, RegistryCredentials,
     TagImage,

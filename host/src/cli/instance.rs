@@ -9,10 +9,11 @@ use futures::{StreamExt, pin_mut};
 
 use super::args::{done, duration, tag};
 use super::client::Client;
+use super::global::Global;
 use super::guest_network::InstanceNetwork;
 use super::output::{self, Output};
 use super::progress::during;
-use super::{Global, automation, client, copy, exec, failure, snapshot};
+use super::{automation, client, copy, exec, failure, snapshot};
 use crate::api::model::{
     CreateInstance, DiskRequest, Instance, InstanceState, Intervals, NoOptions, StopOptions, Waited,
 };

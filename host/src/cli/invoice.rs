@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Global;
 use super::args::Once;
 use super::client::is_refused;
 use super::document::{self, Format, GroupBy, Page};
 use super::export::Export;
+use super::global::Global;
 use super::output;
 use super::policy;
 use super::progress::during;

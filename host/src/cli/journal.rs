@@ -9,10 +9,10 @@ use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::Global;
 use super::archive::{Archive, Archives, Prune, Restore};
 use super::client::Client;
 use super::follow::{self, Wanted};
+use super::global::Global;
 use super::output::{self, Output};
 use crate::api::model::{
     Acts, JournalHead, SealFacts, SealedFacts, Segment, SignedHeads, Timestamp,

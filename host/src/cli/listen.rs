@@ -40,10 +40,9 @@ impl Places {
     }
 
     pub(super) fn listen(&self) -> Listen {
-        let files = self.tls_cert.clone().zip(self.tls_key.clone());
         Listen {
             address: self.listen,
-            certificate: files.map(|(certificate, key)| Files { certificate, key }),
+            certificate: Files::of(self.tls_cert.clone(), self.tls_key.clone()),
             socket: self.socket.clone(),
             allows_plain_http: self.allow_plain_http,
         }

@@ -11,16 +11,19 @@ mod capabilities;
 mod client;
 mod config;
 mod context;
+mod contexts;
 mod copy;
 mod daemon;
 mod doctor;
 mod document;
+mod engine;
 mod events;
 mod exec;
 mod export;
 mod failure;
 mod fleet;
 mod follow;
+mod global;
 mod guest_network;
 mod image;
 mod instance;
@@ -49,17 +52,14 @@ mod watch;
 mod tests;
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::api;
 use crate::api::model::{DiskHealth, DiskState};
 use crate::tls;
-use client::Client;
-use output::{Form, Output};
+use global::Global;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,7 +71,7 @@ Examples:
   tallyman instance list --json               The same as the API answers it
   tallyman doctor                             Check what this host has, and lacks";
 
-/// Runs virtual machines and accounts every millisecond of their lifetime.
+/// Runs virtual machines and accounts every nanosecond of their lifetime.
 #[derive(Debug, Parser)]
 #[command(name = "tallyman", version, about, arg_required_else_help = true)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", failure::EXIT_STATUS))]
@@ -80,89 +80,6 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Arguments of every command.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Global options")]
-struct Global {
-    /// URL of the daemon, or unix:PATH of its socket; that of the context, or
-    /// http://127.0.0.1:8080, if absent
-    #[arg(long, global = true, env = "TALLYMAN_URL")]
-    url: Option<String>,
-    /// PEM file with the authorities from which the certificate of an https:// daemon must come;
-    /// the context's, or those of this system, if absent
-    #[arg(long, global = true, value_name = "FILE", env = "TALLYMAN_CA")]
-    ca: Option<PathBuf>,
-    /// A host that `tallyman context add` has named; the one in use if absent
-    #[arg(long, global = true, env = "TALLYMAN_CONTEXT")]
-    context: Option<String>,
-    /// The token to send; that of the data folder's file `token` if absent
-    #[arg(long, global = true, env = "TALLYMAN_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// The data folder
-    #[arg(long, global = true, env = "TALLYMAN_DATA", default_value = "./.tallyman")]
-    data: PathBuf,
-    /// The tenant that the command is about; the token's own if absent, `default` for an operator's
-    /// token
-    #[arg(long, global = true, env = "TALLYMAN_TENANT")]
-    tenant: Option<String>,
-    /// Print JSON, as the API answers it: the same as -o json
-    #[arg(long, global = true)]
-    json: bool,
-    /// The form of results
-    #[arg(long = "output", short, global = true, value_enum, conflicts_with = "json")]
-    output: Option<Form>,
-    /// Print names alone: the same as -o name
-    #[arg(long, short, global = true, conflicts_with_all = ["json", "output"])]
-    quiet: bool,
-    /// Do it every two seconds until Ctrl-C; for commands that only read
-    #[arg(long, global = true)]
-    watch: bool,
-}
-
-impl Global {
-    fn client(&self) -> anyhow::Result<Client> {
-        let context = self.context()?;
-        // A token that is named for the call is for the call's host, wherever that is named.
-        let token = self.token.clone().or(context.token()?);
-        let tenant = self.tenant.as_ref().or(context.tenant.as_ref());
-        let url = self.url.as_ref().unwrap_or(&context.url);
-        let ca = self.ca.as_ref().or(context.ca.as_ref());
-        Client::new(
-            url,
-            ca.map(PathBuf::as_path),
-            token.as_deref(),
-            &self.data,
-            tenant.map(String::as_str),
-        )
-    }
-
-    /// The host that the call is for, if its options don't say another.
-    fn context(&self) -> anyhow::Result<context::Context> {
-        match (&self.context, &self.url) {
-            // Nothing of a context goes to a host that it does not name.
-            (None, Some(_)) => Ok(context::Context::default()),
-            (named, _) => context::chosen(named.as_deref()),
-        }
-    }
-
-    fn output(&self) -> Output {
-        let form = match (self.output, self.json, self.quiet) {
-            (Some(form), ..) => form,
-            (None, true, _) => Form::Json,
-            (None, false, true) => Form::Name,
-            (None, false, false) => Form::Table,
-        };
-        Output { form }
-    }
-
-    /// The absolute path of the data folder: machines keep using it when the daemon is started
-    /// again in another folder.
-    fn data(&self) -> anyhow::Result<PathBuf> {
-        std::path::absolute(&self.data)
-            .with_context(|| format!("can't find the folder {}", self.data.display()))
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -260,7 +177,9 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = match cli.global.watch {
-        true => runtime.block_on(watch::run(&call)),
+        true => runtime.block_on(watch::run(&call, Cli::command(), async || {
+            run(Cli::parse_from(&call)).await
+        })),
         false => runtime.block_on(run(cli)),
     };
     // Without waiting for blocking work (a read of the terminal, a compilation) that is not needed
@@ -277,9 +196,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Parses a call of `serve`.
-fn parsed_serve(
-    call: impl IntoIterator<Item = std::ffi::OsString>,
-) -> Result<(Global, serve::Serve), clap::Error> {
+fn parsed_serve(call: Vec<std::ffi::OsString>) -> Result<(Global, serve::Serve), clap::Error> {
     let cli = Cli::try_parse_from(call)?;
     match cli.command {
         Command::Serve(serve) => Ok((cli.global, *serve)),
@@ -352,7 +269,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Restore(restore) => restore.run(&global).await,
         Command::Verify(verify) => verify.run(&global).await,
         Command::Capabilities(capabilities) => capabilities.run(&global).await,
-        Command::Config(command) => command.run(&global, &Cli::command()),
+        Command::Config(command) => command.run(&global, &Cli::command(), parsed_serve),
         Command::Doctor(doctor) => doctor.run(&global).await,
         Command::Completion(completion) => completion.run(Cli::command()),
         Command::Man(man) => man.run(Cli::command()),

@@ -11,9 +11,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Global;
-use super::args::Once;
+use super::args::{Once, option};
 use super::client::Client;
+use super::global::Global;
 use super::progress::during;
 use super::{journal, output};
 use crate::api::model::{
@@ -195,14 +195,6 @@ pub(super) async fn withdraw<T: DeserializeOwned>(
     let given = [("at", which.at.as_deref()), ("reason", why.reason.as_deref())];
     let query: Vec<_> = given.iter().filter_map(|&(name, text)| Some((name, text?))).collect();
     client.remove_once(path, &query, why.once.key()).await
-}
-
-/// Reads `NAME=VALUE`.
-pub(super) fn option(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-    pair.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| {
-        format!("invalid option '{text}'; expected NAME=VALUE, for example minimum=60s")
-    })
 }
 
 impl Command {

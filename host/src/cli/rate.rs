@@ -6,15 +6,15 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
-use super::Global;
 use super::document::{self, Format, GroupBy};
+use super::engine::engine;
+use super::global::Global;
 use super::invoice::{CycleText, Shown};
 use super::output;
 use super::progress::during;
 use super::sheet;
 use crate::billing::agreement::Agreement;
 use crate::invoice::{DaySum, Invoice, Rated, Sheet, SheetRules};
-use crate::policy::PolicyHost;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -47,7 +47,7 @@ pub(super) struct By {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// An option of the policy, such as minimum=60s; may be repeated
-    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = super::policy::option)]
+    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = super::args::option)]
     options: Vec<(String, String)>,
     /// IANA name of the zone whose days cut periods
     #[arg(long, default_value = "UTC")]
@@ -121,13 +121,6 @@ impl By {
         };
         Ok(SheetRules { book, policy, options, agreement })
     }
-}
-
-/// An engine of its own; the folder holds compiled code, and goes with it.
-pub(super) fn engine() -> anyhow::Result<(tempfile::TempDir, PolicyHost)> {
-    let folder = tempfile::tempdir().context("can't make a folder for compiled code")?;
-    let host = PolicyHost::open(&folder.path().join("compiled"))?;
-    Ok((folder, host))
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {

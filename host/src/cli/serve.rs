@@ -11,17 +11,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+use super::global::Global;
 use super::guest_network::GuestNetwork;
 use super::listen::Places;
 use super::overcommit::Overcommit;
-use super::{Global, archive, output};
+use super::{archive, output};
 use crate::api::{Listen, parse_duration};
 use crate::delivery;
 use crate::fleet::Servers;
 use crate::hypervisor::Accelerator;
 use crate::id::HostName;
 use crate::invoice::Letterhead;
-use crate::journal;
+use crate::journal::{self, Head};
 use crate::runtime::{Daemon, Membership, Options, PulledImages};
 use crate::tenancy::JwtConfig;
 use crate::tenant::billing_name;
@@ -154,8 +155,7 @@ impl OfFleet {
                 Ok(Membership::Host { collector, token, ca: self.fleet_ca })
             }
             (false, None, Some(name)) => {
-                let identity = self.fleet_cert.zip(self.fleet_key);
-                let identity = identity.map(|(certificate, key)| Files { certificate, key });
+                let identity = Files::of(self.fleet_cert, self.fleet_key);
                 let servers = Servers { addresses: collector, ca: self.fleet_ca, identity };
                 Ok(Membership::Publishes { servers, name })
             }
@@ -299,12 +299,17 @@ impl Serve {
 
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         start_log();
+        let options = self.options(global)?;
+        serve(options, "serves", STOPPED).await
+    }
+
+    /// The daemon's configuration.
+    fn options(self, global: &Global) -> anyhow::Result<Options> {
         let data = global.data()?;
         let jwt = self.signed_tokens();
         let receivers = self.receivers(&data)?;
-        let stop = stopped()?;
-        let daemon = Daemon::start(Options {
-            data: data.clone(),
+        Ok(Options {
+            data,
             listen: self.places.listen(),
             qemu: self.qemu,
             cloud_hypervisor: self.cloud_hypervisor,
@@ -337,22 +342,26 @@ impl Serve {
             retention: self.archive.plan(),
             heads_to: self.archive.heads_to(),
         })
-        .await?;
-        let head = daemon.head();
-        output::line(&format!(
-            "tallyman serves on {}, data in {}; the journal ends with fact {}, {}",
-            daemon.urls().join(" and "),
-            data.display(),
-            head.seq,
-            head.hash
-        ))?;
-        daemon.serve(stop).await?;
-        output::line(STOPPED)
     }
 }
 
+/// Runs a daemon until Ctrl-C or a termination signal. Prints that it `works`, and what `stopped`
+/// says at its end.
+pub(super) async fn serve(options: Options, works: &str, stopped: &str) -> anyhow::Result<()> {
+    let stop = stop_signal()?;
+    let data = options.data.display().to_string();
+    let daemon = Daemon::start(options).await?;
+    let urls = daemon.urls().join(" and ");
+    let Head { seq, hash, .. } = daemon.head();
+    output::line(&format!(
+        "tallyman {works} on {urls}, data in {data}; the journal ends with fact {seq}, {hash}"
+    ))?;
+    daemon.serve(stop).await?;
+    output::line(stopped)
+}
+
 /// Becomes true at the first Ctrl-C or termination signal.
-pub(super) fn stopped() -> anyhow::Result<watch::Receiver<bool>> {
+fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for signals")?;
     let (stop, stopped) = watch::channel(false);

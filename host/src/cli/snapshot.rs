@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Global;
 use super::args::{done, duration, duration_text, tag};
 use super::client::Client;
+use super::global::Global;
 use super::output::{self, Output};
 use super::progress::during;
 use crate::api::format_size;

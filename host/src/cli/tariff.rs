@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Subcommand;
 
-use super::Global;
 use super::args::Once;
+use super::global::Global;
 use super::invoice::charged;
 use super::output;
 use crate::api::model::{

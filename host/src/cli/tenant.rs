@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::document;
+use super::global::Global;
 use super::output;
-use super::{Global, client::Client};
+
+use super::client::Client;
 use crate::api::model::{
     Billing, BillingName, CreateTenant, EndedTenant, Fallback, Suspension, Tenant,
 };

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::Global;
+use super::global::Global;
 use super::output;
 use crate::api::model::{CreateToken, CreatedToken, Token, TokenStatus};
 use crate::api::parse_duration;

@@ -9,8 +9,8 @@ use futures::StreamExt;
 use futures::stream;
 use serde::Serialize;
 
-use super::Global;
 use super::client::{self, Client};
+use super::global::Global;
 use super::output;
 use crate::api::format_size;
 use crate::api::model::{Instance, InstanceStats};

@@ -8,10 +8,12 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::client::Client;
 use super::daemon::{self, Daemon};
 use super::document::{self, Format};
+use super::global::Global;
 use super::output;
-use super::{Global, client::Client, image, instance, policy, serve};
+use super::{image, instance, policy, serve};
 use crate::api::model::{
     Activate, CreateInstance, Documents, Image, Instance, InstanceState, NoOptions, PreviewRequest,
     Rollback,

@@ -8,8 +8,8 @@ use chrono::NaiveDate;
 use clap::Args;
 use serde::Serialize;
 
-use super::Global;
 use super::archive::Archives;
+use super::global::Global;
 use super::output;
 use super::progress::during;
 use crate::api::model::SignedHeads;

@@ -5,9 +5,9 @@ use std::io::{IsTerminal, stdout};
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::{ArgMatches, CommandFactory, Parser};
+use clap::ArgMatches;
 
-use super::{Cli, output};
+use super::output;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -27,8 +27,12 @@ const READS: [&str; 10] = [
 ];
 
 /// Runs a call every two seconds until it fails or Ctrl-C ends it.
-pub(super) async fn run(call: &[OsString]) -> anyhow::Result<()> {
-    let matches = Cli::command().get_matches_from(call);
+pub(super) async fn run(
+    call: &[OsString],
+    whole: clap::Command,
+    once: impl AsyncFn() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let matches = whole.get_matches_from(call);
     let name = leaf(&matches);
     if !READS.contains(&name) {
         bail!("--watch is for commands that only read: {}; not for `{name}`", READS.join(", "));
@@ -38,7 +42,7 @@ pub(super) async fn run(call: &[OsString]) -> anyhow::Result<()> {
             // The screen is cleared, and written from its top.
             print!("\x1b[H\x1b[2J");
         }
-        super::run(Cli::parse_from(call)).await?;
+        once().await?;
         if !stdout().is_terminal() {
             output::line("")?;
         }

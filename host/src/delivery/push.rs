@@ -11,7 +11,7 @@ use reqwest::{Client, StatusCode, redirect};
 use super::cursor::{Cursor, Place};
 use super::receivers::{Begin, Receiver};
 use super::sign::signatures;
-use super::{Message, Messages, Progress, Source, SourceError};
+use super::source::{Message, Messages, Progress, Source, SourceError};
 use crate::causes::in_words;
 use crate::id::Digest;
 use crate::limits::delivery as limits;

@@ -35,7 +35,6 @@ mod vcpus;
 mod watch;
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -47,7 +46,6 @@ use tokio::sync::mpsc;
 use crate::billing::BootId;
 use crate::clock;
 use crate::id::{InstanceId, InstanceName};
-use crate::vm::Traffic;
 
 pub use capability::{Capabilities, Capability, Kind};
 pub use cloud_hypervisor::{CloudHypervisor, CloudHypervisorConfig};
@@ -60,6 +58,7 @@ pub use remains::{HostLaunches, Launches};
 pub use snapshot::{StopSignal, compress, unpack};
 pub use strays::MachineProcess;
 use strays::machine_processes;
+pub use supervisor::traffic::ended_traffic;
 pub use usage::{Usage as ProcessUsage, usage};
 
 /// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] converts a
@@ -180,15 +179,6 @@ impl FromStr for Accelerator {
             .find(|known| known.as_str() == text)
             .ok_or_else(|| UnknownAccelerator(text.into()))
     }
-}
-
-/// The traffic of a launch that has ended, as its supervisor has read it last; none if it has not
-/// ended, or had no network. Blocking.
-///
-/// # Errors
-/// The error of reading the launch's folder.
-pub fn ended_traffic(dir: &Path, incarnation: u32) -> io::Result<Option<Traffic>> {
-    supervisor::traffic::read(&files::run(dir, incarnation))
 }
 
 /// Version, accelerator and capabilities of a hypervisor on this host.

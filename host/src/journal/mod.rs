@@ -73,7 +73,6 @@ pub use verify::{
 };
 
 use crate::billing::Fact;
-use crate::billing::account::Accountant;
 use crate::billing::life::CountedFact;
 use crate::id::{Digest, InstanceId, TenantId};
 use crate::units::Instant;
@@ -121,33 +120,6 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal of a data folder, or creates one. Blocking.
-    ///
-    /// Checks the end of the chain only; [`verify`] checks all of it.
-    ///
-    /// # Errors
-    /// See [`OpenError`].
-    pub fn open(
-        folder: &Path,
-        options: Options,
-        accountant: Arc<dyn Accountant>,
-    ) -> Result<(Journal, Opened), OpenError> {
-        open::open(folder, options, accountant)
-    }
-
-    /// Opens a journal as [`Journal::open`] does, with its writer as a task that the caller runs:
-    /// for a simulation, in which everything happens on one thread. Dropping the task is a crash.
-    ///
-    /// # Errors
-    /// See [`OpenError`].
-    pub fn open_as_task(
-        folder: &Path,
-        options: Options,
-        accountant: Arc<dyn Accountant>,
-    ) -> Result<(Journal, Opened, impl Future<Output = ()> + Send + use<>), OpenError> {
-        open::open_as_task(folder, options, accountant)
-    }
-
     /// Commits an entry; returns when it is as durable as it asks to be. Waits while the queue is
     /// full.
     ///

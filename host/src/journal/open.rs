@@ -39,24 +39,36 @@ use crate::units::Instant;
 /// Number of facts at the end of the chain that are checked at each opening.
 const TAIL_FACTS: u64 = 1_000;
 
-pub(super) fn open(
-    folder: &Path,
-    options: Options,
-    accountant: Arc<dyn Accountant>,
-) -> Result<(Journal, Opened), OpenError> {
-    let (writer, requests, opened) = writer(folder, options, accountant)?;
-    Ok((start(writer, requests, folder)?, opened))
-}
+impl Journal {
+    /// Opens the journal of a data folder, or creates one. Blocking.
+    ///
+    /// Checks the end of the chain only; [`super::verify`] checks all of it.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(
+        folder: &Path,
+        options: Options,
+        accountant: Arc<dyn Accountant>,
+    ) -> Result<(Journal, Opened), OpenError> {
+        let (writer, requests, opened) = writer(folder, options, accountant)?;
+        Ok((start(writer, requests, folder)?, opened))
+    }
 
-/// Opens a journal whose writer is a task; see [`Journal::open_as_task`].
-pub(super) fn open_as_task(
-    folder: &Path,
-    options: Options,
-    accountant: Arc<dyn Accountant>,
-) -> Result<(Journal, Opened, impl Future<Output = ()> + Send + use<>), OpenError> {
-    let (writer, requests, opened) = writer(folder, options, accountant)?;
-    let journal = journal(&writer, requests, folder);
-    Ok((journal, opened, writer.run_as_task()))
+    /// Opens a journal as [`Journal::open`] does, with its writer as a task that the caller runs:
+    /// for a simulation, in which everything happens on one thread. Dropping the task is a crash.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_as_task(
+        folder: &Path,
+        options: Options,
+        accountant: Arc<dyn Accountant>,
+    ) -> Result<(Journal, Opened, impl Future<Output = ()> + Send + use<>), OpenError> {
+        let (writer, requests, opened) = writer(folder, options, accountant)?;
+        let journal = journal(&writer, requests, folder);
+        Ok((journal, opened, writer.run_as_task()))
+    }
 }
 
 /// Returns a writer that is ready to run, the sender of its requests, and the state read back.

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use super::wire::{Kind, What};
 use super::writer::UNSYNCED_MAX;
 use super::*;
-use crate::billing::account::{Account, Entering, Fault};
+use crate::billing::account::{Account, Accountant, Entering, Fault};
 use crate::billing::{BootId, Change, Dated, Entered, HostFact, InstanceFact, Reading, TenantFact};
 use crate::clock::Clock;
 use crate::id::{InstanceName, TenantId, TokenId};

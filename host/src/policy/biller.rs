@@ -4,20 +4,18 @@
 //! Each bill runs in one instance. Its columns go in and its lines come out in batches, so that
 //! neither side holds them twice.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use biller::input::{Column, Header, Intervals, OwnLine, Subject};
 use biller::output::{Bill, Line};
 use sha2::{Digest as _, Sha256};
 use wasmtime::Store;
-use wasmtime::component::InstancePre;
+use wasmtime::component::{Component, InstancePre};
 
 use super::budget::Budget;
 use super::engine::{Limiter, Runtime};
-use super::fault::{Fault, clipped};
+use super::fault::Fault;
 use super::profile::{Bounds, Profile};
-use super::{AdmissionError, PolicyHost};
 use crate::id::Digest;
 use crate::limits::biller as limits;
 
@@ -88,52 +86,18 @@ impl std::fmt::Debug for Biller {
     }
 }
 
-impl PolicyHost {
-    /// Returns the biller that is built into this program, ready to run. Blocks while it is
-    /// compiled, once.
-    ///
-    /// # Errors
-    /// [`AdmissionError`] if the engine refuses it: a bug of the build.
-    pub fn biller(&self) -> Result<Arc<Biller>, AdmissionError> {
-        self.load_biller(Digest::of(COMPONENT), COMPONENT)
-    }
-
-    /// Returns a biller by its digest, such as one of an earlier version, ready to run. Blocks
-    /// while it is compiled, once.
-    ///
-    /// # Errors
-    /// [`AdmissionError`] if the bytes do not have this digest, or the engine refuses them.
-    pub fn load_biller(&self, digest: Digest, bytes: &[u8]) -> Result<Arc<Biller>, AdmissionError> {
-        let known = |billers: &HashMap<Digest, Arc<Biller>>| billers.get(&digest).cloned();
-        if let Some(biller) = known(&self.billers.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(biller);
-        }
-        let is = Digest::of(bytes);
-        if is != digest {
-            return Err(AdmissionError::Digest { named: digest, is });
-        }
-        let runtime = self.runtime(Profile::Large)?;
-        let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = |error: wasmtime::Error| AdmissionError::Compile {
-            reason: clipped(format!("{error:#}")),
-        };
-        let component = match self.cache.get(runtime.engine(), digest) {
-            Some(component) => component,
-            None => {
-                let component = runtime.compile(bytes).map_err(refused)?;
-                self.cache.put(digest, &component);
-                component
-            }
-        };
-        let instance = runtime.prepare(&component).map_err(refused)?;
-        let guest = billing::GuestIndices::new(&instance).map_err(refused)?;
-        let made = Arc::new(Biller { digest, runtime, instance, guest });
-        let mut billers = self.billers.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Arc::clone(billers.entry(digest).or_insert(made)))
-    }
-}
-
 impl Biller {
+    /// The biller of a compiled component.
+    pub(super) fn new(
+        digest: Digest,
+        runtime: Arc<Runtime>,
+        component: &Component,
+    ) -> wasmtime::Result<Self> {
+        let instance = runtime.prepare(component)?;
+        let guest = billing::GuestIndices::new(&instance)?;
+        Ok(Self { digest, runtime, instance, guest })
+    }
+
     /// Returns the SHA-256 of its component.
     pub fn digest(&self) -> Digest {
         self.digest

@@ -20,6 +20,7 @@
 pub mod accounting;
 mod admission;
 pub mod biller;
+mod billers;
 mod bindings;
 mod budget;
 mod cache;

@@ -5,11 +5,11 @@
 //! again only once there are new facts, and no more often than that a hundredth of the time goes
 //! into looking.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant as Timer};
 
 use super::Rollout;
+use super::looked::{Attention, Look};
 use crate::id::{InstanceId, TenantId};
 use crate::invoice::{Directory, EvidenceError, InvoiceError, Issuer, Named};
 
@@ -18,29 +18,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Least time between two looks at a tenant, in lengths of the last one.
 const REST: u32 = 100;
-
-/// The bills of a tenant that need somebody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Attention {
-    /// Number of documents that a settlement would correct.
-    pub stale: u64,
-    /// Number of periods that are over and that no policy has measured.
-    pub unrated: u64,
-}
-
-/// The last look at each tenant.
-#[derive(Debug, Default)]
-pub(super) struct Looked(Mutex<BTreeMap<TenantId, Look>>);
-
-#[derive(Debug, Clone, Copy)]
-struct Look {
-    found: Attention,
-    /// Sequence number of the journal's last fact then.
-    through: u64,
-    /// End of the look, and its length.
-    at: Timer,
-    took: Duration,
-}
 
 impl Rollout {
     /// The bills of a tenant that need somebody, as of the last look.

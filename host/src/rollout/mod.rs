@@ -18,6 +18,7 @@ mod bills;
 mod catalogue;
 mod error;
 mod history;
+mod looked;
 mod readings;
 mod reconcile;
 mod trial;
@@ -26,9 +27,9 @@ mod upload;
 use std::sync::Arc;
 
 pub use activate::{Activated, Activation, Rollback};
-pub use bills::Attention;
 pub use catalogue::{CatalogueEntry, PolicyRecord, profile_of, standard_record};
 pub use error::{GateExceeded, RolloutError};
+pub use looked::Attention;
 pub use reconcile::Alert;
 pub use trial::{Gates, Report, Worst};
 pub use upload::Upload;
@@ -47,7 +48,7 @@ pub struct Rollout {
     accounting: Arc<Accounting>,
     policies: Arc<PolicyHost>,
     catalogue: Catalogue,
-    looked: bills::Looked,
+    looked: looked::Looked,
 }
 
 /// The parts that a rollout works with.
@@ -70,7 +71,7 @@ impl Rollout {
     pub fn new(parts: Parts, stored: &[StoredPolicy]) -> Self {
         let Parts { fleet, journal, tenancy, accounting, policies } = parts;
         let catalogue = Catalogue::new(stored, policies.standard().digest());
-        let looked = bills::Looked::default();
+        let looked = looked::Looked::default();
         Self { fleet, journal, tenancy, accounting, policies, catalogue, looked }
     }
 

@@ -27,6 +27,13 @@ pub struct Files {
     pub key: PathBuf,
 }
 
+impl Files {
+    /// The files, if both are named.
+    pub fn of(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Option<Self> {
+        Some(Self { certificate: certificate?, key: key? })
+    }
+}
+
 /// Error of the files of a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {

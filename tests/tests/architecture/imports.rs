@@ -32,7 +32,9 @@ pub(crate) fn of(host: &Path) -> Imports {
         let passed_on = |found: &Use| found.public && absolute(at, &found.path).starts_with(at);
         let used =
             module.uses.iter().filter(|found| !passed_on(found)).map(|found| found.path.clone());
-        let named = paths(&without_uses(&module.text));
+        let is_child =
+            |first: &str| modules.contains_key(&[at.as_slice(), &[first.to_owned()]].concat());
+        let named = paths(&without_uses(&module.text), is_child);
         let files = used.chain(named).filter_map(|path| home(&modules, &absolute(at, &path), 0));
         (module.file.clone(), files.filter(|file| *file != module.file).collect())
     };
@@ -49,7 +51,8 @@ fn module(path: &Path, host: &Path) -> Option<(ModulePath, Module)> {
     let text = without_scopes(&code(path));
     let uses = declarations(&text).into_iter().flat_map(|(public, tree)| {
         let mut names = Vec::new();
-        written_out(&[], &tree, &mut names);
+        let tree: Vec<_> = tree.split_whitespace().collect();
+        written_out(&[], &tree.join(" "), &mut names);
         names.into_iter().map(move |(path, name)| Use { public, path, name })
     });
     let uses = uses.collect();
@@ -69,15 +72,7 @@ fn declarations(text: &str) -> Vec<(bool, String)> {
         let line = text[..at].rsplit('\n').next().unwrap_or_default().trim();
         line.is_empty() || line.starts_with("pub")
     });
-    let body = |at: usize| {
-        text[at + 4..]
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
+    let body = |at: usize| text[at + 4..].split(';').next().unwrap_or_default().to_owned();
     let public = |at: usize| text[..at].rsplit('\n').next().unwrap_or_default().contains("pub");
     starts.map(|(at, _)| (public(at), body(at))).collect()
 }
@@ -140,12 +135,14 @@ fn top_level(text: &str) -> Vec<&str> {
     parts.into_iter().filter(|part| !part.trim().is_empty()).collect()
 }
 
-/// Paths from `crate`, `super` and `self` in the code.
-fn paths(text: &str) -> Vec<Vec<String>> {
+/// Paths from `crate`, `super`, `self` and the file's own modules in the code.
+fn paths(text: &str, is_child: impl Fn(&str) -> bool) -> Vec<Vec<String>> {
     let is_part = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
     let words = text.split(|letter| !is_part(letter));
-    let begins =
-        |word: &&str| ["crate::", "super::", "self::"].iter().any(|first| word.starts_with(first));
+    let begins = |word: &&str| {
+        let first = word.split_once("::").map_or("", |(first, _)| first);
+        ["crate", "super", "self"].contains(&first) || is_child(first)
+    };
     words.filter(begins).map(|word| word.split("::").map(str::to_owned).collect()).collect()
 }
 

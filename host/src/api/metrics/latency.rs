@@ -3,12 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{MatchedPath, Request, State as Extract};
-use axum::middleware::Next;
-use axum::response::Response;
-
-use super::super::Shared;
-use crate::clock;
 use crate::histogram::Histogram;
 
 /// Route and kind of answer. There are as many as there are routes.
@@ -27,7 +21,8 @@ pub(in crate::api) struct Label {
 pub(in crate::api) struct Latencies(Mutex<BTreeMap<Label, Arc<Histogram>>>);
 
 impl Latencies {
-    fn record(&self, label: Label, duration_ns: u64) {
+    /// Adds a request that took so many nanoseconds.
+    pub(super) fn record(&self, label: Label, duration_ns: u64) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let histogram = known.entry(label).or_default().clone();
         drop(known);
@@ -39,20 +34,4 @@ impl Latencies {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.iter().map(|(label, histogram)| (label.clone(), histogram.clone())).collect()
     }
-}
-
-/// Measures a request up to the head of its answer.
-pub(in crate::api) async fn measure(
-    Extract(state): Shared,
-    path: MatchedPath,
-    request: Request,
-    next: Next,
-) -> Response {
-    let method = request.method().to_string();
-    let began = clock::boottime_ns();
-    let response = next.run(request).await;
-    let class = response.status().as_u16() / 100;
-    let label = Label { method, route: path.as_str().to_owned(), class };
-    state.latencies.record(label, clock::boottime_ns().saturating_sub(began));
-    response
 }

@@ -3,6 +3,7 @@
 mod format;
 mod host;
 pub(super) mod latency;
+pub(super) mod measure;
 mod tenant;
 
 use axum::extract::State as Extract;

@@ -1,6 +1,6 @@
 //! Documents as rows of RFC 4180.
 
-use super::Page;
+use super::page::Page;
 use super::row::{Row, rows};
 use crate::billing::decimal::Decimal;
 

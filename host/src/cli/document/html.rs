@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::Page;
 use super::number::align;
+use super::page::Page;
 use super::row::{columns, rows};
 use super::words::{heading, notes, title, totals};
 

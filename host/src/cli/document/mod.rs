@@ -4,13 +4,15 @@
 mod csv;
 mod html;
 mod number;
+mod page;
 mod row;
 mod table;
 mod words;
 
 use clap::ValueEnum;
 
-use crate::invoice::{DaySum, Invoice};
+use crate::invoice::Invoice;
+pub(super) use page::{GroupBy, Page};
 
 /// The form in which documents are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -24,25 +26,6 @@ pub(super) enum Format {
     Csv,
     /// A page for a browser and for paper.
     Html,
-}
-
-/// The grouping by which charges are added up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum GroupBy {
-    /// All rules of each instance.
-    Instance,
-    /// All instances of each rule.
-    Rule,
-    /// All rules of each local day.
-    Day,
-}
-
-/// A document to print, with its charges by day if they are grouped by it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Page<'a> {
-    pub(super) document: &'a Invoice,
-    pub(super) days: &'a [DaySum],
-    pub(super) group: Option<GroupBy>,
 }
 
 /// Formats documents for people; JSON is left to the caller.

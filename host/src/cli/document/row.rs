@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::number;
+use super::page::{GroupBy, Page};
 use super::words::{instant, short};
-use super::{GroupBy, Page};
 use crate::billing::decimal::Decimal;
 use crate::invoice::{Invoice, Line, RulesNote, Sum};
 

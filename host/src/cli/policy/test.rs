@@ -7,10 +7,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::cases::{self, Case};
-use super::during;
 use crate::api::model::Declared;
+use crate::cli::engine::engine;
 use crate::cli::output::{self, Output};
-use crate::cli::rate::engine;
+use crate::cli::progress::during;
 use crate::policy::Profile;
 use crate::policy::conformance::{self, Report, Terms};
 use crate::policy::metering::Setting;

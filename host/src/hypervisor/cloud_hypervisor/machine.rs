@@ -10,16 +10,21 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::CHOICE;
 use crate::hypervisor::check::utf8;
 use crate::hypervisor::launch::within;
 use crate::hypervisor::managed::{Prepare, SnapshotSource};
 use crate::hypervisor::movement::Movement;
 use crate::hypervisor::process::Process;
 use crate::hypervisor::rest::{Refusal, Rest};
-use crate::hypervisor::snapshot::{Draft, SavedBy, blocking};
-use crate::hypervisor::{HypervisorError, Kind, MachineSpec, Saved, Stamp, Vm, VmState, files};
+use crate::hypervisor::snapshot::{Choice, Draft, SavedBy, blocking};
+use crate::hypervisor::{
+    Accelerator, HypervisorError, Kind, MachineSpec, Saved, Stamp, Vm, VmState, files,
+};
 use crate::limits::instance::CONTROL_MS_MAX;
+
+/// The only possible choice.
+pub(super) const CHOICE: Choice =
+    Choice { accelerator: Accelerator::Kvm, machine_type: None, cpu_model: None };
 
 /// Control of one Cloud Hypervisor process.
 pub(in crate::hypervisor) struct CloudHypervisorVm {

@@ -12,18 +12,14 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use self::machine::CloudHypervisorVm;
+use self::machine::{CHOICE, CloudHypervisorVm};
 use super::check::utf8;
 use super::detect;
 use super::launch::Started;
 use super::managed::{Greeting, Managed, Plan, Source, Vendor};
-use super::snapshot::{Choice, SavedBy};
+use super::snapshot::SavedBy;
 use super::supervisor::{CONTROL_FD, EVENTS_FD, Wiring};
-use super::{Accelerator, Description, HypervisorError, Kind, MachineSpec, files};
-
-/// The only possible choice.
-const CHOICE: Choice =
-    Choice { accelerator: Accelerator::Kvm, machine_type: None, cpu_model: None };
+use super::{Description, HypervisorError, Kind, MachineSpec, files};
 
 /// Configuration of Cloud Hypervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]

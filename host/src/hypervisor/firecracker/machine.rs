@@ -9,19 +9,18 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{CHOICE, Call};
 use crate::hypervisor::check::utf8;
 use crate::hypervisor::launch::within;
 use crate::hypervisor::managed::{Prepare, SnapshotSource};
 use crate::hypervisor::movement::Movement;
 use crate::hypervisor::process::Process;
 use crate::hypervisor::rest::{Rest, peer};
-use crate::hypervisor::snapshot::{Draft, MEMORY, SavedBy, blocking};
+use crate::hypervisor::snapshot::{Choice, Draft, MEMORY, SavedBy, blocking};
 use crate::hypervisor::{
-    Capability, HypervisorError, Kind, MachineSpec, Saved, Stamp, Vm, VmState, files,
+    Accelerator, Capability, HypervisorError, Kind, MachineSpec, Saved, Stamp, Vm, VmState, files,
 };
 use crate::limits::instance::CONTROL_MS_MAX;
 
@@ -30,6 +29,17 @@ const LOOK_AGAIN_MS: u64 = 1;
 
 /// Name of the file with the machine's state except for its memory.
 const STATE: &str = "state";
+
+/// The only possible choice.
+pub(super) const CHOICE: Choice =
+    Choice { accelerator: Accelerator::Kvm, machine_type: None, cpu_model: None };
+
+/// A call that describes a part of a machine.
+pub(in crate::hypervisor) struct Call {
+    pub(super) name: &'static str,
+    pub(super) path: String,
+    pub(super) body: Value,
+}
 
 /// Control of one Firecracker process.
 pub(in crate::hypervisor) struct FirecrackerVm {

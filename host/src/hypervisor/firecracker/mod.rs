@@ -9,16 +9,16 @@ mod machine;
 
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use self::machine::{FirecrackerVm, Kept};
+use self::machine::{CHOICE, Call, FirecrackerVm, Kept};
 use super::check::{MIB, utf8};
 use super::detect;
 use super::launch::Started;
 use super::managed::{Greeting, Managed, Plan, Source, Vendor};
-use super::snapshot::{Choice, SavedBy};
+use super::snapshot::SavedBy;
 use super::supervisor::{LOG_FD, Wiring};
-use super::{Accelerator, Description, HypervisorError, Kind, MachineSpec, files};
+use super::{Description, HypervisorError, Kind, MachineSpec, files};
 use crate::network::{GUEST_MAC, TAP};
 
 /// Longest name of a machine in bytes.
@@ -30,10 +30,6 @@ const CARD: &str = "card";
 
 /// Address of every guest on its vsock device: it is alone there.
 const GUEST_CID: u32 = 3;
-
-/// The only possible choice.
-const CHOICE: Choice =
-    Choice { accelerator: Accelerator::Kvm, machine_type: None, cpu_model: None };
 
 /// Configuration of Firecracker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,13 +45,6 @@ pub type Firecracker = Managed<FirecrackerVendor>;
 
 /// Firecracker's differences from other vendors.
 pub struct FirecrackerVendor;
-
-/// A call that describes a part of a machine.
-pub(in crate::hypervisor) struct Call {
-    pub(super) name: &'static str,
-    pub(super) path: String,
-    pub(super) body: Value,
-}
 
 impl Firecracker {
     /// Detects Firecracker on this host. Needs an async runtime, which has to live as long as the

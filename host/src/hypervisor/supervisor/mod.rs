@@ -9,6 +9,7 @@
 //! A supervisor is one thread around one `poll`, and starts before any async runtime.
 
 mod bounded;
+mod complain;
 mod console;
 mod environment;
 mod identity;
@@ -44,6 +45,7 @@ use super::events::Log;
 use super::{Disk, Exit, ExitStatus, HypervisorError, MachineSpec, Observed, Stamp, files, format};
 use crate::limits::instance::VMM_LOG_BYTES_MAX;
 use crate::network::{self, Counters};
+use complain::complain;
 
 pub(super) use environment::inherited;
 pub(super) use identity::Identity;
@@ -192,12 +194,6 @@ fn run_to_the_end(run: &Path) -> Result<(), HypervisorError> {
 fn enter_network(namespace: &Path) -> Result<Counters, HypervisorError> {
     network::enter(namespace).map_err(HypervisorError::file("enter", namespace))?;
     Counters::open().map_err(io::Error::other).map_err(HypervisorError::file("look at", namespace))
-}
-
-/// Writes a line to standard error, which is the VMM's log, and ignores a failure: `eprintln!`
-/// would panic on a full disk, and the machine would lose its supervisor.
-fn complain(problem: &str) {
-    let _ = writeln!(io::stderr(), "{problem}");
 }
 
 /// Reads the folder of this process's launch from standard input; `None` if the input is empty.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::complain::complain;
 use crate::hypervisor::files;
 use crate::network::Counters;
 use crate::vm::Traffic;
@@ -18,16 +19,18 @@ pub(super) fn write(run: &Path, counters: &Counters) {
         fs::rename(&aside, &path)
     });
     if let Err(error) = written {
-        super::complain(&format!("can't record the traffic of the guest: {error}"));
+        complain(&format!("can't record the traffic of the guest: {error}"));
     }
 }
 
-/// The traffic of a launch that has ended; none if it has not, or had no network.
+/// The traffic of a launch that has ended, as its supervisor has read it last; none if it has not
+/// ended, or had no network. Blocking.
 ///
 /// # Errors
 /// The operating system's error, or that of the text.
-pub(in crate::hypervisor) fn read(run: &Path) -> io::Result<Option<Traffic>> {
-    let text = match fs::read(files::traffic(run)) {
+pub fn ended_traffic(dir: &Path, incarnation: u32) -> io::Result<Option<Traffic>> {
+    let run = files::run(dir, incarnation);
+    let text = match fs::read(files::traffic(&run)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text?,
     };

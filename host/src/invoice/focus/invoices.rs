@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::exact::Exact;
 use super::rows::{self, invoice_id, second};
-use super::{Names, Row, Source};
+use super::source::{Names, Row, Source};
 
 /// One row for each category of charges of each final document; their sum is what it asks for.
 pub(super) fn details(documents: &[Source], names: Names<'_>) -> Vec<Row> {

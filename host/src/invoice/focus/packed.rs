@@ -14,8 +14,8 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 use super::super::exact::Exact;
-use super::Row;
 use super::columns::{Content, Table};
+use super::source::Row;
 
 /// Digits of a number, and those behind the point.
 const DIGITS: u32 = 38;

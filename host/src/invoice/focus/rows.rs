@@ -10,7 +10,7 @@ use num_bigint::BigInt;
 
 use super::super::document::{Invoice, Kind, Line, Named, Sum, nanos};
 use super::super::exact::Exact;
-use super::{Row, Source};
+use super::source::{Row, Source};
 use crate::id::Digest;
 
 /// Returns the rows of documents, which are in the order of their numbers, with a preview last.

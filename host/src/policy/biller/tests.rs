@@ -4,6 +4,7 @@ use biller::input::{
 use serde_json::json;
 
 use super::super::Backend;
+use super::super::PolicyHost;
 use super::*;
 
 const SECOND: i64 = 1_000_000_000;

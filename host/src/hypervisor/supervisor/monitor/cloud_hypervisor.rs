@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{News, VcpuChange};
+use super::news::{News, VcpuChange};
 use crate::hypervisor::Initiator;
 
 /// Longest event that is parsed, in bytes. Usual ones have about two hundred.

@@ -3,38 +3,17 @@
 
 mod cloud_hypervisor;
 mod firecracker;
+mod news;
 mod qmp;
 
 use super::lines::Lines;
 use super::wiring::Wiring;
-use crate::hypervisor::{ExitStatus, Initiator, Observed, Stamp};
+use crate::hypervisor::{ExitStatus, Initiator};
+use news::News;
+pub(super) use news::VcpuChange;
 
 /// The signal that asks a process to end.
 const TERMINATE: ExitStatus = ExitStatus::Signal(15);
-
-/// Content of one event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum News {
-    Ends(Initiator),
-    Vcpus(VcpuChange),
-}
-
-/// A change of the vCPUs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum VcpuChange {
-    Paused,
-    Resumed,
-}
-
-impl VcpuChange {
-    /// The change, seen at `stamp`.
-    pub(super) fn at(self, stamp: Stamp) -> Observed {
-        match self {
-            VcpuChange::Paused => Observed::Paused(stamp),
-            VcpuChange::Resumed => Observed::Resumed(stamp),
-        }
-    }
-}
 
 /// Parser of one VMM's events and log.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{News, VcpuChange};
+use super::news::{News, VcpuChange};
 use crate::hypervisor::Initiator;
 
 /// Request after which QEMU sends events.
