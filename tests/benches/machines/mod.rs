@@ -6,6 +6,8 @@
 mod commands;
 mod images;
 mod networks;
+// The tests of networks use all of it.
+#[allow(dead_code)]
 #[path = "../../tests/network/world.rs"]
 mod world;
 

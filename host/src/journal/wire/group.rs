@@ -44,7 +44,7 @@ impl FactRecord {
             | What::Forked { .. }
             | What::Amended { .. }
             | What::Visited { .. }
-            | What::Deleted { .. } => &self.tenant,
+            | What::Deleted => &self.tenant,
         }
     }
 }

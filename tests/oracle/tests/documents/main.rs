@@ -108,9 +108,18 @@ fn documents(scenario: &Scenario) -> Result<(Shelf, Vec<Vec<Invoice>>), String> 
         let of_act = match act {
             Act::Close(to) => reach(&mut shelf, Goal::Close(Instant(*to))),
             Act::Settle => reach(&mut shelf, Goal::Settle),
-            Act::Override(with) => Ok(shelf.replace(with)).map(|()| Vec::new()),
-            Act::OneOff(one) => Ok(shelf.charge(one)).map(|()| Vec::new()),
-            Act::Learn(instance) => Ok(shelf.learn(instance)).map(|()| Vec::new()),
+            Act::Override(with) => {
+                shelf.replace(with);
+                Ok(Vec::new())
+            }
+            Act::OneOff(one) => {
+                shelf.charge(one);
+                Ok(Vec::new())
+            }
+            Act::Learn(instance) => {
+                shelf.learn(instance);
+                Ok(Vec::new())
+            }
             Act::Clock(_) => Ok(Vec::new()),
         };
         made.push(of_act.map_err(|error| error.to_string())?);
