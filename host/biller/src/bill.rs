@@ -21,7 +21,7 @@ use crate::one_offs;
 use crate::output::{Bill, Line, LineKind, RuleSum, Tariff};
 use crate::rounding::{Digits, Settling};
 use crate::spans::Spans;
-use crate::stretches::Measuring;
+use crate::stretches::{Measuring, joins};
 use crate::timeline::RuleTimeline;
 
 /// Bills one period of one tenant up to one instant.
@@ -221,10 +221,18 @@ impl<'a> Making<'a> {
         let booked = Spans::union(spans).intersection(&within);
         let subjects = charging.subjects;
         let intervals = charging.intervals;
-        let measuring = Measuring { header, subjects, intervals, runs, booked: &booked };
+        let joins = &joins(intervals);
+        let measuring = Measuring { header, subjects, intervals, runs, joins, booked: &booked };
+        let counted = intervals.meters.iter().fold(0, |all, meters| all | meters);
+        let opening = by_meter(&header.opening.stretches);
         let mut charged: Vec<Option<Charged>> = counters.iter().map(|_| None).collect();
         for (meter, name) in header.meters.iter().enumerate() {
-            let mut measured = measuring.meter(meter)?;
+            let opening = opening.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let is_read = counters.iter().any(|counter| counter.key.meter == name);
+            if counted & 1 << meter == 0 && opening.is_empty() && !is_read {
+                continue;
+            }
+            let mut measured = measuring.meter(meter, opening)?;
             self.closing.stretches.append(&mut measured.closing);
             for (counter, charged) in counters.iter().zip(&mut charged) {
                 if counter.key.meter == name {
@@ -391,7 +399,8 @@ impl<'a> Making<'a> {
         credits.sort_unstable();
         let mut closing = self.closing;
         closing.credits = credits;
-        closing.stretches.sort_unstable();
+        // Each meter's are in the order of subjects, mostly that of their ids: runs to be merged.
+        closing.stretches.sort();
         closing.counters.sort_unstable();
         let minor_digits = book.map_or(0, |book| book.currency().minor_digits());
         Ok(Bill {
@@ -435,6 +444,15 @@ impl Rule<'_> {
             });
         }
     }
+}
+
+/// The stretches that an earlier period handed on, by meter.
+fn by_meter(stretches: &[StretchBalance]) -> HashMap<&str, Vec<&StretchBalance>> {
+    let mut by_meter: HashMap<&str, Vec<&StretchBalance>> = HashMap::new();
+    for balance in stretches {
+        by_meter.entry(balance.meter.as_str()).or_default().push(balance);
+    }
+    by_meter
 }
 
 /// Moves a rule's lines to the bill's, with the tariffs that they use.

@@ -115,7 +115,7 @@ impl<'a> Charging<'a> {
             measure: Measure::of(counter.key.unit, self.intervals),
             opening: opening.map(|one| (one.instance.as_deref(), one)).collect(),
             sweep: Sweep::new(counter),
-            ledger: Ledger::new(counter),
+            ledger: Ledger::new(counter, self.intervals),
             charged: Charged {
                 lines: Vec::with_capacity(measured.subjects.len()),
                 closing: Vec::new(),
@@ -307,7 +307,8 @@ impl<'a> Scopes<'a> {
                 let rate = self.measure.rate(piece.interval);
                 for crossing in inside.filter_map(|phase| phase.crossing).filter(|_| rate > 0) {
                     let subject = own.subject;
-                    let fact = self.fact(piece.interval);
+                    let at = self.sweep.crossings[crossing as usize].at;
+                    let fact = piece.fact_at(at, self.charging.intervals);
                     members.push(Member { crossing, subject, rate, fact });
                 }
             }
@@ -358,8 +359,7 @@ impl<'a> Scopes<'a> {
                 steps::count();
                 let rate = self.measure.rate(piece.interval);
                 if rate > 0 {
-                    let fact = self.charging.intervals.fact[piece.interval as usize];
-                    self.ledger.piece(way, piece, rate, fact);
+                    self.ledger.piece(way, piece, rate);
                 }
             }
             while let Some(extra) = extras.next_if(|extra| extra.subject == own.subject) {

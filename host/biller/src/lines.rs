@@ -3,6 +3,7 @@
 use crate::book::Model;
 use crate::counter::{Counter, Standing};
 use crate::exact::product;
+use crate::input::Intervals;
 use crate::output::Line;
 use crate::stretches::Piece;
 use crate::sweep::Phase;
@@ -34,6 +35,7 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Ledger<'a> {
     counter: &'a Counter<'a>,
+    intervals: &'a Intervals,
     sums: Vec<Sum>,
     touched: Vec<u32>,
     steady: Steady,
@@ -51,9 +53,9 @@ pub(crate) struct Way<'a> {
 
 /// Rate of some time, and whether it is billed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shaped {
+pub(crate) struct Shaped<'a> {
     pub(crate) rate: u64,
-    pub(crate) fact: u64,
+    pub(crate) piece: &'a Piece,
     pub(crate) is_billed: bool,
 }
 
@@ -81,13 +83,13 @@ impl Steady {
         self.start <= piece.start && piece.end <= self.end && self.rate == rate
     }
 
-    fn add(&mut self, piece: &Piece, fact: u64) {
+    fn add(&mut self, piece: &Piece, (first, last): (u64, u64)) {
         if self.used_ns == 0 {
-            (self.from, self.first_fact, self.last_fact) = (piece.start, fact, fact);
+            (self.from, self.first_fact, self.last_fact) = (piece.start, first, last);
         }
         self.until = piece.end;
-        self.first_fact = self.first_fact.min(fact);
-        self.last_fact = self.last_fact.max(fact);
+        self.first_fact = self.first_fact.min(first);
+        self.last_fact = self.last_fact.max(last);
         // Pieces of an instance don't overlap, so that their sum is no longer than time.
         self.used_ns += piece.end.abs_diff(piece.start);
         self.billed_ns += piece.billed_end.abs_diff(piece.billed_start);
@@ -95,9 +97,15 @@ impl Steady {
 }
 
 impl<'a> Ledger<'a> {
-    pub(crate) fn new(counter: &'a Counter<'a>) -> Self {
-        let sums = vec![Sum::default(); counter.tariffs.len()];
-        Self { counter, sums, touched: Vec::new(), steady: Steady::default(), is_overflown: false }
+    pub(crate) fn new(counter: &'a Counter<'a>, intervals: &'a Intervals) -> Self {
+        Self {
+            counter,
+            intervals,
+            sums: vec![Sum::default(); counter.tariffs.len()],
+            touched: Vec::new(),
+            steady: Steady::default(),
+            is_overflown: false,
+        }
     }
 
     pub(crate) fn is_overflown(&self) -> bool {
@@ -125,16 +133,16 @@ impl<'a> Ledger<'a> {
     }
 
     /// Adds the time of a piece, but for the nanoseconds of it that are billed in a crossing.
-    pub(crate) fn piece(&mut self, way: Way<'_>, piece: &Piece, rate: u64, fact: u64) {
+    pub(crate) fn piece(&mut self, way: Way<'_>, piece: &Piece, rate: u64) {
         if !self.steady.takes(piece, rate) {
             self.settle();
             self.steady = self.steady_at(way, piece.start);
             self.steady.rate = rate;
         }
         if self.steady.takes(piece, rate) {
-            self.steady.add(piece, fact);
+            self.steady.add(piece, piece.facts(self.intervals));
         } else {
-            self.cut(way, piece, rate, fact);
+            self.cut(way, piece, rate);
         }
     }
 
@@ -152,7 +160,9 @@ impl<'a> Ledger<'a> {
             .phases
             .get(number + 1)
             .map_or(i64::MAX, |next| next.start - i64::from(next.crossing.is_some()));
-        let Some(segment) = self.counter.schedule.segment_at(at) else { return Steady::default() };
+        let Some(segment) = self.counter.schedule.segment_at(at) else {
+            return Steady::default();
+        };
         let standing = Standing { zone: phase.zone, volume: way.volume };
         Steady {
             start: segment.start.max(phase.start),
@@ -188,8 +198,8 @@ impl<'a> Ledger<'a> {
         });
     }
 
-    fn cut(&mut self, way: Way<'_>, piece: &Piece, rate: u64, fact: u64) {
-        let shaped = |is_billed| Shaped { rate, fact, is_billed };
+    fn cut(&mut self, way: Way<'_>, piece: &Piece, rate: u64) {
+        let shaped = |is_billed| Shaped { rate, piece, is_billed };
         if piece.billed_start >= piece.billed_end {
             return self.time(way, (piece.start, piece.end), shaped(false));
         }
@@ -198,7 +208,7 @@ impl<'a> Ledger<'a> {
         self.time(way, (piece.billed_end, piece.end), shaped(false));
     }
 
-    fn time(&mut self, way: Way<'_>, (start, end): (i64, i64), shaped: Shaped) {
+    fn time(&mut self, way: Way<'_>, (start, end): (i64, i64), shaped: Shaped<'_>) {
         if let [only] = way.phases {
             return self.flow(way.volume, only, (start, end), shaped);
         }
@@ -215,11 +225,12 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    fn flow(&mut self, volume: u32, phase: &Phase, (start, end): (i64, i64), shaped: Shaped) {
+    fn flow(&mut self, volume: u32, phase: &Phase, (start, end): (i64, i64), shaped: Shaped<'_>) {
         if start >= end {
             return;
         }
         let counter = self.counter;
+        let intervals = self.intervals;
         let standing = Standing { zone: phase.zone, volume };
         counter.schedule.each(start, end, |held| {
             let units = product(shaped.rate, held.nanos);
@@ -230,7 +241,10 @@ impl<'a> Ledger<'a> {
                 billed: if is_charged { units } else { 0 },
                 from: held.first,
                 until: held.last,
-                facts: Some((shaped.fact, shaped.fact)),
+                facts: Some((
+                    shaped.piece.fact_at(held.first, intervals),
+                    shaped.piece.fact_at(held.last - 1, intervals),
+                )),
             });
         });
     }

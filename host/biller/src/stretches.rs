@@ -12,11 +12,13 @@ use crate::mutants::Mutant;
 use crate::spans::Spans;
 use crate::steps;
 
-/// Counted time of an interval under a book.
+/// Counted time of an interval under a book, or of several that join; see [`joins`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Piece {
-    /// Number of the interval.
+    /// Number of the first interval.
     pub(crate) interval: u32,
+    /// Number of the last interval.
+    pub(crate) last: u32,
     pub(crate) start: i64,
     pub(crate) end: i64,
     /// The part that is billed where it is used; empty if both are equal.
@@ -32,6 +34,43 @@ pub(crate) struct TopUp {
     /// Instant to which the top-up belongs.
     pub(crate) at: i64,
     pub(crate) nanos: u64,
+}
+
+impl Piece {
+    /// Sequence numbers of the first and the last fact that opened one of its intervals.
+    pub(crate) fn facts(&self, intervals: &Intervals) -> (u64, u64) {
+        (intervals.fact[self.interval as usize], intervals.fact[self.last as usize])
+    }
+
+    /// Sequence number of the fact that opened the interval at an instant of the piece.
+    pub(crate) fn fact_at(&self, at: i64, intervals: &Intervals) -> u64 {
+        let first = self.interval as usize;
+        if self.interval == self.last {
+            return intervals.fact[first];
+        }
+        let starts = &intervals.start[first + 1..=self.last as usize];
+        intervals.fact[first + starts.partition_point(|&start| start <= at)]
+    }
+}
+
+/// For each interval, whether it goes on with the one before: the same instance, start, standby and
+/// shape, without a gap, and opened by a later fact. Then both are charged alike, whatever the book
+/// says, and the facts in a part of their time are those at its ends.
+pub(crate) fn joins(intervals: &Intervals) -> Vec<bool> {
+    let one = |number: usize| {
+        let before = number.wrapping_sub(1);
+        number > 0
+            && intervals.subject[before] == intervals.subject[number]
+            && intervals.end[before] == intervals.start[number]
+            && intervals.session[before] == intervals.session[number]
+            && intervals.wakes[before] == intervals.wakes[number]
+            && intervals.fact[before] <= intervals.fact[number]
+            && intervals
+                .dimensions
+                .iter()
+                .all(|column| column.values[before] == column.values[number])
+    };
+    (0..intervals.subject.len()).map(one).collect()
 }
 
 /// The intervals, pieces and top-ups of a subject.
@@ -61,6 +100,8 @@ pub(crate) struct Measuring<'a> {
     pub(crate) intervals: &'a Intervals,
     /// Intervals of each subject that has some.
     pub(crate) runs: &'a [(u32, Range<usize>)],
+    /// For each interval, whether it goes on with the one before.
+    pub(crate) joins: &'a [bool],
     /// Time under a book.
     pub(crate) booked: &'a Spans,
 }
@@ -152,10 +193,12 @@ struct Walk<'a> {
 
 impl Measuring<'_> {
     /// Computes the time that a meter counted, and the part of it that is billed.
-    pub(crate) fn meter(&self, meter: usize) -> Result<Measured, BillError> {
-        let name = &self.header.meters[meter];
-        let opening = self.header.opening.stretches.iter().filter(|one| one.meter == *name);
-        let opening = opening.map(|one| (one.instance.as_str(), one)).collect();
+    pub(crate) fn meter(
+        &self,
+        meter: usize,
+        opening: &[&StretchBalance],
+    ) -> Result<Measured, BillError> {
+        let opening = opening.iter().map(|&one| (one.instance.as_str(), one)).collect();
         let (epochs, first_kind) = epochs(&self.header.terms, meter);
         let measured = Measured::default();
         let ruling = Ruling::NONE;
@@ -188,8 +231,10 @@ fn epochs(terms: &[TermsInForce], meter: usize) -> (Vec<u32>, Option<Stretch>) {
 impl<'a> Walk<'a> {
     fn subjects(&mut self) -> Result<(), BillError> {
         let measuring = self.measuring;
-        let is_counted = |meters: &&u64| **meters & 1 << self.meter != 0;
-        let count = measuring.intervals.meters.iter().filter(is_counted).count();
+        let masks = measuring.intervals.meters.iter().zip(measuring.joins);
+        let is_piece =
+            |(meters, joins): &(&u64, &bool)| **meters & 1 << self.meter != 0 && !**joins;
+        let count = masks.filter(is_piece).count();
         // There may be millions; growing would reserve half as much again.
         self.measured.pieces.reserve_exact(count);
         self.measured.subjects.reserve_exact(measuring.runs.len());
@@ -217,21 +262,7 @@ impl<'a> Walk<'a> {
             if columns.meters[interval] & (1 << self.meter) == 0 {
                 continue;
             }
-            let start = columns.start[interval];
-            let end = columns.end[interval];
-            let number = u32::try_from(interval).map_err(|_| self.overflow())?;
-            if !self.ruling.holds(start, end) {
-                self.ruling = self.ruling_at(start)?;
-            }
-            if self.ruling.holds(start, end) {
-                self.count(number, start, end, &mut current, &mut stretch)?;
-                continue;
-            }
-            let measuring = self.measuring;
-            for span in measuring.booked.within(start, end) {
-                self.ruling = self.ruling_at(span.start)?;
-                self.count(number, span.start, span.end, &mut current, &mut stretch)?;
-            }
+            self.interval(interval, first.0, &mut current, &mut stretch)?;
         }
         self.end(current.as_mut(), stretch)?;
         self.hand_on(subject, current.as_ref());
@@ -239,6 +270,59 @@ impl<'a> Walk<'a> {
         let top_ups = first.1..self.measured.top_ups.len();
         self.measured.subjects.push(Own { subject, intervals, pieces, top_ups });
         Ok(())
+    }
+
+    /// Counts an interval of a subject whose pieces begin at number `first`.
+    fn interval(
+        &mut self,
+        interval: usize,
+        first: usize,
+        current: &mut Option<Current>,
+        stretch: &mut usize,
+    ) -> Result<(), BillError> {
+        let measuring = self.measuring;
+        let start = measuring.intervals.start[interval];
+        let end = measuring.intervals.end[interval];
+        let number = u32::try_from(interval).map_err(|_| self.overflow())?;
+        let is_ruled = self.ruling.holds(start, end);
+        if is_ruled && self.join(number, end, first, current.as_mut())? {
+            return Ok(());
+        }
+        if !is_ruled {
+            self.ruling = self.ruling_at(start)?;
+        }
+        if self.ruling.holds(start, end) {
+            return self.count(number, start, end, current, stretch);
+        }
+        for span in measuring.booked.within(start, end) {
+            self.ruling = self.ruling_at(span.start)?;
+            self.count(number, span.start, span.end, current, stretch)?;
+        }
+        Ok(())
+    }
+
+    /// Adds an interval to the piece before, which began at number `first` or later, if it goes on
+    /// with it under the same ruling. Returns whether it does.
+    fn join(
+        &mut self,
+        interval: u32,
+        end: i64,
+        first: usize,
+        current: Option<&mut Current>,
+    ) -> Result<bool, BillError> {
+        let goes_on = self.measuring.joins[interval as usize];
+        let pieces = self.measured.pieces.get_mut(first..).unwrap_or_default();
+        let (true, Some(last), Some(current)) = (goes_on, pieces.last_mut(), current) else {
+            return Ok(false);
+        };
+        if last.last + 1 != interval {
+            return Ok(false);
+        }
+        let used = current.used_ns.checked_add(end.abs_diff(last.end));
+        (last.last, last.end, last.billed_end) = (interval, end, end);
+        current.last = end;
+        current.used_ns = used.ok_or_else(|| self.overflow())?;
+        Ok(true)
     }
 
     /// The stretch that a balance hands on, unless a policy has ended it.
@@ -303,7 +387,8 @@ impl<'a> Walk<'a> {
         }
         let billed_start = start;
         let billed_end = end;
-        self.measured.pieces.push(Piece { interval, start, end, billed_start, billed_end });
+        let last = interval;
+        self.measured.pieces.push(Piece { interval, last, start, end, billed_start, billed_end });
         Ok(())
     }
 
@@ -325,7 +410,7 @@ impl<'a> Walk<'a> {
         let nanos = billed.saturating_sub(in_place);
         if nanos > 0 {
             let at = last.end - 1;
-            self.measured.top_ups.push(TopUp { interval: last.interval, at, nanos });
+            self.measured.top_ups.push(TopUp { interval: last.last, at, nanos });
         }
         current.owed_ns = current.owed_ns.max(owed);
         Ok(())
@@ -333,7 +418,9 @@ impl<'a> Walk<'a> {
 
     fn hand_on(&mut self, subject: u32, current: Option<&Current>) {
         let subject = &self.measuring.subjects[subject as usize];
-        let Some(current) = current.filter(|_| !subject.ended) else { return };
+        let Some(current) = current.filter(|_| !subject.ended) else {
+            return;
+        };
         let is_last = self.epochs.last().is_none_or(|&epoch| epoch == current.epoch);
         let is_open = current.kind != Stretch::Visit || current.last == self.measuring.header.until;
         if !is_last || !is_open {
@@ -355,8 +442,13 @@ impl<'a> Walk<'a> {
     /// Hands on the stretches of instances without an interval in the period.
     fn absent(&mut self) {
         let measuring = self.measuring;
+        if self.opening.is_empty() {
+            return;
+        }
         for (number, subject) in measuring.subjects.iter().enumerate() {
-            let Some(balance) = self.opening.remove(subject.id.as_str()) else { continue };
+            let Some(balance) = self.opening.remove(subject.id.as_str()) else {
+                continue;
+            };
             let current = self.resumed(balance);
             self.hand_on(u32::try_from(number).unwrap_or(u32::MAX), current.as_ref());
         }

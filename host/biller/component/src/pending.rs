@@ -122,7 +122,7 @@ impl Gathering {
         let bill = bill(&self.header, &self.subjects, &self.intervals, &self.own);
         let mut bill = bill.map_err(|error| BillingError::Refused(in_words(&error)))?;
         let lines = std::mem::take(&mut bill.lines);
-        let text = serde_json::to_string(&bill);
+        let text = bill.into_text();
         let text = text.map_err(|error| malformed(&format!("the bill: {error}")))?;
         Ok((text, lines))
     }
