@@ -7,7 +7,7 @@ use super::page::Page;
 use super::row::{columns, rows};
 use super::words::{heading, notes, title, totals};
 
-const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2rem auto;max-width:80rem;\
+const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2rem auto;max-width:96rem;\
     padding:0 1rem;color:#111;background:#fff}h1{font-size:1.5em}\
     h1:first-letter{text-transform:uppercase}\
     header p{margin:.1rem 0}table{border-collapse:collapse;width:100%;margin:1.5rem 0}\
@@ -15,9 +15,10 @@ const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2rem auto;ma
     overflow-wrap:break-word}td.w{white-space:nowrap}th{font-weight:600;white-space:nowrap}\
     td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:pre}\
     tfoot td{font-weight:600;border-bottom:0}\
+    div.t{overflow-x:auto}\
     p.note{color:#555;margin:.2rem 0}section+section{break-before:page}\
     @page{size:A4 landscape;margin:14mm}\
-    @media print{body{margin:0;padding:0;max-width:none;font-size:9.5px}\
+    @media print{body{margin:0;padding:0;max-width:none;font-size:9.5px}div.t{overflow:visible}\
     thead{display:table-header-group}tr{break-inside:avoid}tfoot{display:table-row-group}}";
 
 /// The page of some documents.
@@ -64,7 +65,7 @@ fn table(text: &mut String, page: Page<'_>) {
         return;
     }
     let class = |is_number: bool| if is_number { " class=\"n\"" } else { "" };
-    text.push_str("<table><thead><tr>");
+    text.push_str("<div class=\"t\"><table><thead><tr>");
     for column in &columns {
         let name = format!("{}{}", &column.head[..1], column.head[1..].to_lowercase());
         let _ = write!(text, "<th scope=\"col\"{}>{name}</th>", class(column.is_number));
@@ -82,9 +83,14 @@ fn table(text: &mut String, page: Page<'_>) {
     for place in 0..rows.len() {
         text.push_str("<tr>");
         for (column, cells) in columns.iter().zip(&cells) {
-            let cell = escaped(&cells[place]);
+            let mut cell = escaped(&cells[place]);
             let class = match column.head {
-                "FROM" | "UNTIL" | "DAY" | "UNIT" => " class=\"w\"",
+                "FROM" | "UNTIL" => {
+                    // With nanoseconds an instant is wide: it may break before its time.
+                    cell = cell.replacen('T', "<wbr>T", 1);
+                    ""
+                }
+                "DAY" | "UNIT" => " class=\"w\"",
                 _ => class(column.is_number),
             };
             let _ = write!(text, "<td{class}>{cell}</td>");
@@ -104,7 +110,7 @@ fn table(text: &mut String, page: Page<'_>) {
             escaped(&amount)
         );
     }
-    text.push_str("</tfoot></table>\n");
+    text.push_str("</tfoot></table></div>\n");
 }
 
 /// Escapes text for HTML.
