@@ -74,7 +74,7 @@ oracle: ## Hold the biller against the oracle in 100,000 scenarios, and count th
 		-- --nocapture
 
 .PHONY: interpreted
-interpreted: build ## Build policies in Python and JavaScript, and hold them against the kit
+interpreted: build ## Build the templates in four languages, and hold them against the kit
 	@scripts/setup interpreted
 	@scripts/interpreted $(TALLYMAN)
 

@@ -5,8 +5,13 @@
 // The component's declaration and its measurements follow from the same table, so they can't
 // disagree.
 //
-// An empty list or text that arrives has `len` 0 and a `ptr` that is not an address: check `len`.
-// The bindings free the answer, so texts in it are copies.
+// An empty list or text that arrives has `len` 0 and a `ptr` that is not an address: check `len`,
+// never free or grow it. The bindings free the answer, so lists and texts in it are copies.
+//
+// Hours of the day, days of the week and amounts are no part of a policy: they stand in the price
+// book. Where no price of a meter can say what is charged, `#define OWN_LINES name` before the
+// include names a function that states lines, with `add_line`; `#define BILLED_RATIO 2000` says how
+// much more than was used they may bill at most, in thousandths.
 
 #ifndef TALLYMAN_H
 #define TALLYMAN_H
@@ -43,6 +48,10 @@ typedef struct {
 } meter_t;
 
 #define METERS_END {0}
+
+#ifndef BILLED_RATIO
+#define BILLED_RATIO 1000
+#endif
 
 // The rules.
 uint8_t counts_as(uint8_t phase);
@@ -193,7 +202,7 @@ static void write_ns(policy_string_t *to, uint64_t ns) {
 void exports_tallyman_policy_metering_describe(description_t *ret) {
   size_t count = meters();
   memset(ret, 0, sizeof *ret);
-  ret->billed_ratio = 1000;
+  ret->billed_ratio = BILLED_RATIO;
   ret->meters.ptr = calloc(count, sizeof(meter_description_t));
   ret->meters.len = count;
   ret->options.ptr = calloc(count, sizeof(option_description_t));
@@ -248,6 +257,100 @@ static bool minimum_of(const meter_t *meter, request_t *request, uint64_t *ns) {
   return true;
 }
 
+// Numbers of 128 bits
+
+typedef unsigned __int128 u128;
+typedef tallyman_policy_types_u128_words_t u128_words_t;
+
+#define U128_MAX (~(u128)0)
+
+static inline u128_words_t words_of(u128 value) {
+  return (u128_words_t){.lower = (uint64_t)value, .upper = (uint64_t)(value >> 64)};
+}
+
+// The remainder of a division; clang's own `%` on 128 bits does not link everywhere. A divisor of
+// 2^64 or more costs some twenty times the fuel of one below.
+static inline u128 remainder_of(u128 value, u128 divisor) {
+  return value - value / divisor * divisor;
+}
+
+// value * numerator / denominator, rounded up; U128_MAX, which the host refuses, past 128 bits.
+static inline u128 share_of(u128 value, uint64_t numerator, uint64_t denominator) {
+  u128 whole = value / denominator;
+  u128 part = remainder_of(value, denominator) * numerator;
+  u128 rest = part / denominator + (remainder_of(part, denominator) != 0);
+  if (numerator && whole > (U128_MAX - rest) / numerator) {
+    return U128_MAX;
+  }
+  return whole * numerator + rest;
+}
+
+// Lines of the policy's own
+
+typedef exports_tallyman_policy_metering_own_line_t own_line_t;
+typedef exports_tallyman_policy_metering_interval_range_t interval_range_t;
+typedef exports_tallyman_policy_metering_column_t column_t;
+
+// The sizes of a dimension such as "vcpu" in each interval; NULL if the request does not have it.
+static inline const uint64_t *sizes_of(const request_t *request, const char *dimension) {
+  for (size_t n = 0; n < request->intervals.dimensions.len; n++) {
+    const column_t *column = &request->intervals.dimensions.ptr[n];
+    if (is(column->name, dimension)) {
+      return column->values.ptr;
+    }
+  }
+  return NULL;
+}
+
+// What the intervals from `first` to before `end` held: nanoseconds; with a dimension, its size
+// times nanoseconds. 0 for a dimension that the request does not have.
+static inline u128 held(const request_t *request, const char *dimension, uint32_t first, uint32_t end) {
+  const uint64_t *sizes = dimension ? sizes_of(request, dimension) : NULL;
+  u128 sum = 0;
+  for (uint32_t at = first; at < end && (sizes || !dimension); at++) {
+    uint64_t nanos = (uint64_t)request->intervals.end.ptr[at] - (uint64_t)request->intervals.start.ptr[at];
+    sum += (u128)nanos * (sizes ? sizes[at] : 1);
+  }
+  return sum;
+}
+
+// Adds a line about one instance's intervals from `first` to before `end`, at least one. Add lines
+// sorted by rule, meter and subject; of one rule, meter and unit no two may name one interval. NULL,
+// and no line, for a dimension that the request does not have.
+static inline own_line_t *add_line(measurement_t *to, const request_t *request, const char *rule, const char *meter,
+                                   const char *dimension, const char *price_id, uint32_t first, uint32_t end) {
+  if (dimension && !sizes_of(request, dimension)) {
+    return NULL;
+  }
+  own_line_t *lines = realloc(to->lines.len ? to->lines.ptr : NULL, (to->lines.len + 1) * sizeof(own_line_t));
+  own_line_t *line = &lines[to->lines.len];
+  to->lines.ptr = lines;
+  to->lines.len += 1;
+  memset(line, 0, sizeof *line);
+  policy_string_dup(&line->rule, rule);
+  policy_string_dup(&line->meter, meter);
+  policy_string_dup(&line->price_id, price_id);
+  policy_string_dup(&line->description, rule);
+  char unit[64] = "ns";
+  if (dimension && strlen(dimension) < sizeof unit - 3) {
+    strcpy(unit, dimension);
+    strcat(unit, "-ns");
+  }
+  policy_string_dup(&line->unit, unit);
+  line->subject.is_some = true;
+  line->subject.val = request->intervals.subject.ptr[first];
+  line->intervals.ptr = malloc(sizeof(interval_range_t));
+  line->intervals.ptr[0] = (interval_range_t){.first = first, .end = end};
+  line->intervals.len = 1;
+  line->quantity = words_of(held(request, dimension, first, end));
+  line->billed = line->quantity;
+  return line;
+}
+
+#ifdef OWN_LINES
+void OWN_LINES(request_t *request, measurement_t *ret);
+#endif
+
 // The mask of an interval follows from its phase alone.
 bool exports_tallyman_policy_metering_measure(request_t *request, measurement_t *ret, metering_error_t *err) {
   size_t count = meters(), items = request->intervals.phase.len;
@@ -275,6 +378,9 @@ bool exports_tallyman_policy_metering_measure(request_t *request, measurement_t 
   for (size_t item = 0; item < items; item++) {
     ret->counted.ptr[item] = masks[request->intervals.phase.ptr[item]];
   }
+#ifdef OWN_LINES
+  OWN_LINES(request, ret);
+#endif
   return true;
 }
 

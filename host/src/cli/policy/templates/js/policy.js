@@ -4,8 +4,13 @@
 // The meters, for the declaration and for the measurement, so that the two can't disagree.
 // Ordinals of the phases are in wit/types.wit.
 const METERS = [
-  { name: 'active', phases: [1, 2], counts: 'time in initializing, running' },
-  { name: 'allocated', phases: [0, 1, 2, 3, 4, 5, 6, 7], counts: 'all time from the creation to the deletion' },
+  { name: 'active', phases: [1, 2], counts: 'time in initializing, running', stretch: 'wake' },
+  {
+    name: 'allocated',
+    phases: [0, 1, 2, 3, 4, 5, 6, 7],
+    counts: 'all time from the creation to the deletion',
+    stretch: 'life',
+  },
 ];
 const MINIMUM = { name: 'minimum', default: '60s', does: 'least time that a start owes on the meter active' };
 const SECOND_NS = 1_000_000_000n;
@@ -14,7 +19,7 @@ const UNITS_NS = { ns: 1n, ms: 1_000_000n, s: SECOND_NS, m: 60n * SECOND_NS, h: 
 export const metering = {
   describe() {
     return {
-      meters: METERS.map(({ name, counts }) => ({ name, counts, stretch: 'wake' })),
+      meters: METERS.map(({ name, counts, stretch }) => ({ name, counts, stretch })),
       options: [{ ...MINIMUM, kind: { tag: 'duration' } }],
       billedRatio: 1_000,
     };
@@ -30,7 +35,7 @@ export const metering = {
     return {
       terms: [
         { name: 'active', stretch: 'wake', minimum, granularity: SECOND_NS, rounding: 'up' },
-        { name: 'allocated', stretch: 'wake', minimum: 0n, granularity: 1n, rounding: 'up' },
+        { name: 'allocated', stretch: 'life', minimum: 0n, granularity: 1n, rounding: 'up' },
       ],
       counted: BigUint64Array.from(intervals.phase, (phase) => masks[phase]),
       lines: [],

@@ -8,10 +8,10 @@ from wit_world import exports
 from wit_world.exports import metering
 
 # The meters, for the declaration and for the measurement, so that the two can't disagree.
-# Name, ordinals of the phases that count (see wit/types.wit), what they are in words.
+# Name, ordinals of the phases that count (see wit/types.wit), what they are in words, the stretch.
 METERS = [
-    ("active", {1, 2}, "time in initializing, running"),
-    ("allocated", set(range(8)), "all time from the creation to the deletion"),
+    ("active", {1, 2}, "time in initializing, running", metering.Stretch.WAKE),
+    ("allocated", set(range(8)), "all time from the creation to the deletion", metering.Stretch.LIFE),
 ]
 MINIMUM = ("minimum", "60s", "least time that a start owes on the meter active")
 # A second that has begun counts whole.
@@ -23,7 +23,7 @@ class Metering(exports.Metering):
     def describe(self) -> metering.Description:
         name, default, does = MINIMUM
         return metering.Description(
-            meters=[metering.MeterDescription(name, counts, metering.Stretch.WAKE) for name, _, counts in METERS],
+            meters=[metering.MeterDescription(name, counts, stretch) for name, _, counts, stretch in METERS],
             options=[metering.OptionDescription(name, metering.OptionKind_Duration(), default, does)],
             billed_ratio=1_000,
         )
@@ -31,13 +31,13 @@ class Metering(exports.Metering):
     def measure(self, request: metering.Request) -> metering.Measurement:
         """The mask of an interval follows from its phase alone."""
         masks = [
-            sum(1 << bit for bit, (_, phases, _) in enumerate(METERS) if phase in phases) for phase in range(8)
+            sum(1 << bit for bit, (_, phases, _, _) in enumerate(METERS) if phase in phases) for phase in range(8)
         ]
         minimum_ns = duration_ns(option(request, *MINIMUM[:2]))
         return metering.Measurement(
             terms=[
                 metering.MeterTerms("active", metering.Stretch.WAKE, minimum_ns, GRAIN_NS, metering.Rounding.UP),
-                metering.MeterTerms("allocated", metering.Stretch.WAKE, 0, 1, metering.Rounding.UP),
+                metering.MeterTerms("allocated", metering.Stretch.LIFE, 0, 1, metering.Rounding.UP),
             ],
             counted=[masks[phase] for phase in request.intervals.phase],
             lines=[],
