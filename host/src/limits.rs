@@ -63,6 +63,14 @@ pub mod policy {
     pub const COMPILE_CPU_S_MAX: u64 = 20;
     /// Memory for compiling one component in bytes.
     pub const COMPILE_BYTES_MAX: u64 = 768 << 20;
+    /// Descriptors of a process that compiles: its two pipes, and what it reads about processors.
+    pub const COMPILE_DESCRIPTORS_MAX: u64 = 32;
+    /// Niceness of a process that compiles: machines and their operations go first.
+    pub const COMPILE_NICENESS: i32 = 10;
+    /// Components that are compiled at once. A tenant compiles one at a time.
+    pub const COMPILATIONS_MAX: u32 = 8;
+    /// Largest artifact of a compiled component in bytes.
+    pub const ARTIFACT_BYTES_MAX: u64 = 64 << 20;
     /// Most functions in a component; checked before it is compiled.
     pub const FUNCTIONS_MAX: u32 = 3_000;
     /// Largest custom section in bytes.
@@ -165,6 +173,10 @@ pub mod policy {
         pub const COMPILE_CPU_S_MAX: u64 = 600;
         /// Memory for compiling one component in bytes.
         pub const COMPILE_BYTES_MAX: u64 = 8 << 30;
+        /// Components that are compiled at once. A tenant compiles one at a time.
+        pub const COMPILATIONS_MAX: u32 = 2;
+        /// Largest artifact of a compiled component in bytes.
+        pub const ARTIFACT_BYTES_MAX: u64 = 512 << 20;
         /// Most functions in a component.
         pub const FUNCTIONS_MAX: u32 = 100_000;
         /// Largest custom section in bytes.

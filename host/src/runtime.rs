@@ -7,6 +7,7 @@ mod error;
 mod hypervisors;
 mod membership;
 mod options;
+mod policies;
 mod pruning;
 mod quota;
 mod records;
@@ -45,9 +46,10 @@ pub use clocks::{prove_alive, watch_clocks};
 use door::{Door, Lock};
 pub use error::RuntimeError;
 pub use options::{Membership, Options, PulledImages};
+pub use policies::{compile_policies, load_policies};
 use quota::TenantLimits;
 use records::Records;
-pub use records::{first_facts, load_policies};
+pub use records::first_facts;
 use renewal::Renewal;
 
 /// A daemon that is ready to serve.

@@ -1,14 +1,17 @@
 //! `make bench`: the cost of Tallyman against named peers, in one run. Ratios are what counts; the
 //! machine is printed.
 //!
-//! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale journal
-//! rating bill machines`), and `--write` to put the report into `docs/benchmarks.md`.
+//! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale journal rating
+//! bill machines corners authors`), `--write` to put the report into `docs/benchmarks.md`, and
+//! `--small` to try the sections that have a small size in it.
 
 // Rates and ratios for people; nothing here is money or billed time.
 #![allow(clippy::float_arithmetic, clippy::unwrap_used, missing_docs)]
 
 mod accounting;
+mod authors;
 mod bill;
+mod corners;
 mod durable;
 mod journal;
 mod lifecycle;
@@ -23,9 +26,23 @@ mod swap;
 
 use measure::Report;
 
+/// The sections that need nothing else.
+const SECTIONS: [(&str, fn(&mut Report)); 9] = [
+    ("accounting", accounting::run),
+    ("durable", durable::run),
+    ("swap", swap::run),
+    ("lifecycle", lifecycle::run),
+    ("scale", scale::run),
+    ("journal", journal::run),
+    ("rating", rating::run),
+    ("bill", bill::run),
+    ("machines", machines::run),
+];
+
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let write = asked.iter().any(|word| word == "--write");
+    let is_small = asked.iter().any(|word| word == "--small");
     let sections: Vec<_> = asked.iter().filter(|word| !word.starts_with("--")).collect();
     let wanted =
         |name: &str| sections.is_empty() || sections.iter().any(|section| *section == name);
@@ -36,32 +53,20 @@ fn main() {
          absolute times are that machine's.\n",
     );
     report.say(&machine::describe());
-    if wanted("accounting") {
-        accounting::run(&mut report);
+    for (name, run) in SECTIONS {
+        if wanted(name) {
+            run(&mut report);
+        }
     }
-    if wanted("durable") {
-        durable::run(&mut report);
+    let mut before = None;
+    if wanted("corners") || wanted("authors") {
+        before = corners::Before::start();
     }
-    if wanted("swap") {
-        swap::run(&mut report);
+    if wanted("corners") {
+        corners::run(&mut report, &mut before, is_small);
     }
-    if wanted("lifecycle") {
-        lifecycle::run(&mut report);
-    }
-    if wanted("scale") {
-        scale::run(&mut report);
-    }
-    if wanted("journal") {
-        journal::run(&mut report);
-    }
-    if wanted("rating") {
-        rating::run(&mut report);
-    }
-    if wanted("bill") {
-        bill::run(&mut report);
-    }
-    if wanted("machines") {
-        machines::run(&mut report);
+    if wanted("authors") {
+        authors::run(&mut report, &mut before);
     }
     report.say(&format!("\n{} goals missed", report.missed));
     if write {

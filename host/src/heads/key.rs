@@ -12,6 +12,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
 use crate::journal::Head;
@@ -109,6 +110,14 @@ impl HeadKey {
     /// The public key, which may be shown to everybody.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
+    }
+
+    /// A secret for another purpose, which follows from the key and tells nothing about it.
+    pub fn derived(&self, purpose: &str) -> [u8; 32] {
+        let mut text = b"tallyman derived key 1\n".to_vec();
+        text.extend(purpose.as_bytes());
+        text.extend(self.0.to_bytes());
+        Sha256::digest(&text).into()
     }
 
     /// Signs a head at `at_s` seconds since 1970.

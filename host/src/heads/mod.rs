@@ -29,7 +29,7 @@ use crate::{blocking, causes};
 pub use audit::{Audit, AuditError};
 pub use key::{Groups, HeadKey, KeyError, PublicKey, SignedHead};
 pub use publish::{Hook, Published, Publisher};
-pub use store::{Heads, HeadsError, set_aside};
+pub use store::{Heads, HeadsError, open_key, set_aside};
 use trees::Trees;
 pub use under::{GroupUnder, NotUnder, Under};
 

@@ -42,6 +42,14 @@ pub enum HeadsError {
     },
 }
 
+/// Reads the key of a data folder's host, or makes one. Blocking.
+///
+/// # Errors
+/// [`HeadsError::Key`].
+pub fn open_key(data: &Path) -> Result<HeadKey, HeadsError> {
+    Ok(HeadKey::open(&data.join(KEY))?)
+}
+
 /// The signed heads of a host.
 pub struct Heads {
     key: HeadKey,
@@ -67,7 +75,7 @@ impl Heads {
     /// # Errors
     /// [`HeadsError`].
     pub fn open(data: &Path) -> Result<Self, HeadsError> {
-        let key = HeadKey::open(&data.join(KEY))?;
+        let key = open_key(data)?;
         let path = data.join(HEADS);
         let failed = |source| HeadsError::File { doing: "open", path: path.clone(), source };
         let mut options = OpenOptions::new();

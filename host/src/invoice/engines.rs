@@ -12,7 +12,7 @@ use super::hash;
 use crate::id::Digest;
 use crate::policy::biller::{Billed, COMPONENT};
 use crate::policy::metering::{Description, Measurement, Request};
-use crate::policy::{Answer, ENGINE, Policy, PolicyHost, Profile};
+use crate::policy::{Answer, Policy, PolicyHost, Profile};
 
 /// Components from evidence, run by this program's engine.
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ impl<E: Evidence> Calls for Engines<'_, E> {
     }
 
     fn engine(&self) -> String {
-        ENGINE.into()
+        self.policies.engine().into()
     }
 
     fn measure(&self, policy: Digest, request: &Request) -> Result<Call<Measurement>, CallError> {

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use super::biller::{Biller, COMPONENT};
-use super::fault::clipped;
 use super::profile::Profile;
-use super::{AdmissionError, PolicyHost};
+use super::{AdmissionError, PolicyHost, refused};
 use crate::id::Digest;
 
 impl PolicyHost {
@@ -34,18 +33,8 @@ impl PolicyHost {
             return Err(AdmissionError::Digest { named: digest, is });
         }
         let runtime = self.runtime(Profile::Large)?;
-        let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = |error: wasmtime::Error| AdmissionError::Compile {
-            reason: clipped(format!("{error:#}")),
-        };
-        let component = match self.cache.get(runtime.engine(), digest) {
-            Some(component) => component,
-            None => {
-                let component = runtime.compile(bytes).map_err(refused)?;
-                self.cache.put(digest, &component);
-                component
-            }
-        };
+        let compiled = || self.compiling().component(&runtime, digest, bytes);
+        let component = self.compilations.alone(digest, compiled)?;
         let made = Arc::new(Biller::new(digest, runtime, &component).map_err(refused)?);
         let mut billers = self.billers.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(billers.entry(digest).or_insert(made)))

@@ -1,20 +1,40 @@
 //! The cache of compiled policies on disk, so that a start compiles nothing.
 //!
-//! A file is a SHA-256 followed by the artifact that it is of. The folder belongs to this user
-//! alone (mode 0700): anybody who can write to it can replace the program as well. The checksum
-//! guards against torn and corrupt files, which are compiled anew.
+//! A file is an HMAC-SHA256 with a key of the host, followed by the artifact: what is loaded from
+//! it runs as machine code in the daemon. So a file that another host wrote, that was altered, torn
+//! or renamed is not loaded, but compiled anew. The folder belongs to this user alone (mode 0700).
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use wasmtime::Engine;
-use wasmtime::component::Component;
+use hmac::{Hmac, Mac};
+use rand::RngCore;
+use sha2::Sha256;
 
 use crate::id::Digest;
 
-const CHECKSUM_BYTES: usize = 32;
+const SEAL_BYTES: usize = 32;
+
+/// Name of the file with the folder's own key.
+const KEY: &str = "key";
+
+/// The key that authenticates compiled policies. Who has it can run code in the daemon.
+#[derive(Clone)]
+pub struct CacheKey([u8; 32]);
+
+impl std::fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CacheKey")
+    }
+}
+
+impl From<[u8; 32]> for CacheKey {
+    fn from(secret: [u8; 32]) -> Self {
+        Self(secret)
+    }
+}
 
 /// An error of using the cache folder.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +65,13 @@ pub enum CacheError {
 
 pub(super) struct Cache {
     folder: PathBuf,
+    key: CacheKey,
 }
 
 impl Cache {
-    pub(super) fn open(folder: &Path) -> Result<Self, CacheError> {
+    /// Opens a folder, and creates it if it is missing. Without a key it takes the one that lies in
+    /// the folder itself.
+    pub(super) fn open(folder: &Path, key: Option<CacheKey>) -> Result<Self, CacheError> {
         let failed = |source| CacheError::Folder { folder: folder.into(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let found = fs::symlink_metadata(folder).map_err(failed)?;
@@ -57,31 +80,26 @@ impl Cache {
         if !found.is_dir() || mode & 0o077 != 0 || owner != rustix::process::geteuid().as_raw() {
             return Err(CacheError::Open { folder: folder.into(), mode, owner });
         }
-        Ok(Self { folder: folder.into() })
+        let key = match key {
+            Some(key) => key,
+            None => own_key(folder).map_err(failed)?,
+        };
+        Ok(Self { folder: folder.into(), key })
     }
 
-    /// Returns the compiled policy; none if it is missing, damaged, or refused by this engine.
-    pub(super) fn get(&self, engine: &Engine, digest: Digest) -> Option<Component> {
-        let file = fs::read(self.file(digest)).ok()?;
-        let (checksum, artifact) = file.split_at_checked(CHECKSUM_BYTES)?;
-        if checksum != seal(digest, artifact) {
-            tracing::warn!(policy = %digest, "the compiled policy is damaged; compiling it again");
+    /// Returns the artifact of a policy; none if it is missing or not this host's.
+    pub(super) fn get(&self, digest: Digest) -> Option<Vec<u8>> {
+        let mut file = fs::read(self.file(digest)).ok()?;
+        let (seal, artifact) = file.split_at_checked(SEAL_BYTES)?;
+        if self.mac(digest, artifact)?.verify_slice(seal).is_err() {
+            tracing::warn!(
+                policy = %digest,
+                "the compiled policy is damaged or not this host's; compiling it again"
+            );
             return None;
         }
-        // SAFETY: the artifact was written by `put` of this user's program, into a folder that
-        // nobody else can write to, and has not changed since. The engine itself refuses what
-        // another version or other settings have made.
-        let component = unsafe { Component::deserialize(engine, artifact) };
-        component
-            .inspect_err(
-                |why| tracing::info!(policy = %digest, %why, "compiling a policy for this engine"),
-            )
-            .ok()
-    }
-
-    /// Returns the path of the folder.
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
+        file.drain(..SEAL_BYTES);
+        Some(file)
     }
 
     /// Removes a compiled policy, if there is one.
@@ -94,9 +112,10 @@ impl Cache {
         }
     }
 
-    /// Stores a compiled policy. A failure is logged only: it costs the next start a compilation.
-    pub(super) fn put(&self, digest: Digest, component: &Component) {
-        if let Err(error) = self.write(digest, component) {
+    /// Stores the artifact of a policy. A failure is logged only: it costs the next start a
+    /// compilation. So does a file that a loss of power tore, which is why nothing is synced.
+    pub(super) fn put(&self, digest: Digest, artifact: &[u8]) {
+        if let Err(error) = self.write(digest, artifact) {
             tracing::warn!(
                 policy = %digest, %error,
                 "can't store the compiled policy; the next start compiles it again"
@@ -104,24 +123,43 @@ impl Cache {
         }
     }
 
-    fn write(&self, digest: Digest, component: &Component) -> io::Result<()> {
-        let artifact = component.serialize().map_err(io::Error::other)?;
+    fn write(&self, digest: Digest, artifact: &[u8]) -> io::Result<()> {
+        let mac = self.mac(digest, artifact).ok_or_else(|| io::Error::other("no key"))?;
         let mut new = tempfile::NamedTempFile::new_in(&self.folder)?;
-        new.write_all(&seal(digest, &artifact))?;
-        new.write_all(&artifact)?;
-        new.as_file().sync_data()?;
+        new.write_all(&mac.finalize().into_bytes())?;
+        new.write_all(artifact)?;
         new.persist(self.file(digest)).map_err(|failed| failed.error)?;
-        File::open(&self.folder)?.sync_all()
+        Ok(())
     }
 
     fn file(&self, digest: Digest) -> PathBuf {
         self.folder.join(format!("{digest}.compiled"))
     }
+
+    /// The authentication code of an artifact. It covers the component's digest, so that a renamed
+    /// file counts as damaged.
+    fn mac(&self, digest: Digest, artifact: &[u8]) -> Option<Hmac<Sha256>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key.0).ok()?;
+        mac.update(&digest.0);
+        mac.update(artifact);
+        Some(mac)
+    }
 }
 
-/// Returns the checksum of an artifact. It covers the component's digest, so that a renamed file
-/// counts as damaged.
-fn seal(digest: Digest, artifact: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    use sha2::Digest as _;
-    sha2::Sha256::new().chain_update(digest.0).chain_update(artifact).finalize().into()
+/// The key that lies in a folder; a new one if there is none.
+fn own_key(folder: &Path) -> io::Result<CacheKey> {
+    let path = folder.join(KEY);
+    let mut new = tempfile::NamedTempFile::new_in(folder)?;
+    let mut secret = [0; 32];
+    rand::rng().fill_bytes(&mut secret);
+    new.write_all(&secret)?;
+    match new.persist_noclobber(&path) {
+        // Another process may have made it just now.
+        Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(failed) => return Err(failed.error),
+        Ok(_) => return Ok(CacheKey(secret)),
+    }
+    let known = fs::read(&path)?;
+    let known = <[u8; 32]>::try_from(known.as_slice());
+    known.map(CacheKey).map_err(|_| io::Error::other(format!("{} is no key", path.display())))
 }

@@ -1,42 +1,40 @@
 //! Compilation in a child process with bounded time and memory.
 //!
 //! A compilation can't be interrupted, and a small component can be made slow and large to compile.
-//! So the daemon runs this program once more for it: the child reads the component and stores the
-//! artifact in the cache folder, or writes an error. The kernel enforces its limits.
+//! So the daemon runs this program once more for it: the child reads the component, and writes the
+//! artifact or the reason why there is none. It has no file and no key of the daemon; the kernel
+//! enforces its limits, and serves others first.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, nice, setrlimit};
 
 use super::admission::AdmissionError;
-use super::cache::Cache;
 use super::engine::{Backend, Runtime};
 use super::fault::clipped;
 use super::profile::Profile;
-use crate::id::Digest;
+use crate::limits::policy as limits;
 
 /// The subcommand of a process that compiles one policy.
 pub const SUBCOMMAND: &str = "compile-policy";
 
-/// Runs `program` to compile a component into the folder `cache`. Blocking.
+/// Runs `program` to compile a component, and returns the artifact. Blocking.
 ///
 /// # Errors
 /// [`AdmissionError::Compile`] with the compiler's message, or with the limits that it exceeded.
 pub(super) fn compile_elsewhere(
     program: &Path,
-    cache: &Path,
     profile: Profile,
     bytes: &[u8],
-) -> Result<(), AdmissionError> {
+) -> Result<Vec<u8>, AdmissionError> {
     let failed = |error: io::Error| refused(format!("can't run the compiler: {error}"));
     let mut child = Command::new(program)
         .arg(SUBCOMMAND)
-        .arg(cache)
         .arg(profile.as_str())
         .env_clear()
         .stdin(Stdio::piped())
@@ -44,13 +42,10 @@ pub(super) fn compile_elsewhere(
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed)?;
-    // A child that exits early explains itself by its output or its status.
-    let sent = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(bytes));
-    let ended = child.wait_with_output().map_err(failed)?;
-    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
-    match (ended.status.code(), ended.status.signal()) {
-        (Some(0), _) => sent.map_err(failed),
-        (Some(REFUSED), _) => Err(refused(said)),
+    let (sent, said, status) = talk(&mut child, profile, bytes).map_err(failed)?;
+    match (status.code(), status.signal()) {
+        (Some(0), _) => sent.map(|()| said).map_err(failed),
+        (Some(REFUSED), _) => Err(refused(String::from_utf8_lossy(&said).into_owned())),
         (_, _) => {
             let bounds = profile.bounds();
             let cpu_s = bounds.compile_cpu_s_max;
@@ -62,6 +57,27 @@ pub(super) fn compile_elsewhere(
     }
 }
 
+/// Sends the component, and returns whether it was taken, the output, and the child's end.
+fn talk(
+    child: &mut Child,
+    profile: Profile,
+    bytes: &[u8],
+) -> io::Result<(io::Result<()>, Vec<u8>, ExitStatus)> {
+    // A child that exits early explains itself by its output or its status.
+    let sent = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(bytes));
+    let most = profile.bounds().artifact_bytes_max;
+    let mut said = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        // Past it, the pipe is closed, which ends the child.
+        stdout.take(most + 1).read_to_end(&mut said)?;
+    }
+    let status = child.wait()?;
+    if said.len() as u64 > most {
+        return Err(io::Error::other(format!("its artifact has more than {most} bytes")));
+    }
+    Ok((sent, said, status))
+}
+
 fn refused(reason: String) -> AdmissionError {
     AdmissionError::Compile { reason: clipped(reason) }
 }
@@ -69,34 +85,31 @@ fn refused(reason: String) -> AdmissionError {
 /// The exit status of a child whose compiler refuses the component; its output is the reason.
 const REFUSED: i32 = 3;
 
-/// Compiles the component on standard input, as the child of a daemon. Returns status 3 and writes
-/// the reason to standard output if the component is refused.
+/// Compiles the component on standard input, as the child of a daemon, and writes the artifact to
+/// standard output. Returns status 3 and writes the reason there if the component is refused.
 pub fn compile_for_daemon(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let (Some(cache), Some(profile)) = (arguments.next(), arguments.next()) else {
-        return ExitCode::FAILURE;
-    };
+    let Some(profile) = arguments.next() else { return ExitCode::FAILURE };
     let Some(Ok(profile)) = profile.to_str().map(str::parse::<Profile>) else {
         return ExitCode::FAILURE;
     };
-    match compile(Path::new(&cache), profile) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            // A daemon that is gone reads nothing.
-            let _ = io::stdout().write_all(reason.as_bytes());
-            ExitCode::from(REFUSED as u8)
-        }
+    let compiled = compile(profile);
+    let (said, status) = match &compiled {
+        Ok(artifact) => (artifact.as_slice(), ExitCode::SUCCESS),
+        Err(reason) => (reason.as_bytes(), ExitCode::from(REFUSED as u8)),
+    };
+    match io::stdout().write_all(said) {
+        Ok(()) => status,
+        // The daemon is gone, or takes no more.
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn compile(cache: &Path, profile: Profile) -> Result<(), String> {
+fn compile(profile: Profile) -> Result<Vec<u8>, String> {
     bound(profile).map_err(|error| format!("can't limit the resources of its process: {error}"))?;
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    let cache = Cache::open(cache).map_err(|error| error.to_string())?;
     let runtime = Runtime::new(profile, Backend::Native).map_err(|error| format!("{error:#}"))?;
-    let component = runtime.compile(&bytes).map_err(|error| format!("{error:#}"))?;
-    cache.put(Digest::of(&bytes), &component);
-    Ok(())
+    runtime.compile(&bytes).map_err(|error| format!("{error:#}"))
 }
 
 /// Limits the resources of this process. Past a limit the kernel ends it; past the wall-clock limit
@@ -106,7 +119,10 @@ fn bound(profile: Profile) -> io::Result<()> {
     let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
     setrlimit(Resource::Cpu, limit(bounds.compile_cpu_s_max))?;
     setrlimit(Resource::Data, limit(bounds.compile_bytes_max))?;
+    setrlimit(Resource::Nofile, limit(limits::COMPILE_DESCRIPTORS_MAX))?;
+    setrlimit(Resource::Fsize, limit(0))?;
     setrlimit(Resource::Core, limit(0))?;
+    nice(limits::COMPILE_NICENESS)?;
     let wall = Duration::from_secs(bounds.compile_cpu_s_max.saturating_mul(WALL_PER_CPU));
     std::thread::spawn(move || {
         std::thread::sleep(wall);
@@ -128,12 +144,12 @@ mod tests {
     use super::*;
 
     /// Compiles with a compiler that is this shell script.
-    fn compiled_by(does: &str) -> Result<(), AdmissionError> {
+    fn compiled_by(does: &str) -> Result<Vec<u8>, AdmissionError> {
         let folder = TempDir::new().expect("a folder");
         let program = folder.path().join("compiler");
         fs::write(&program, format!("#!/bin/sh\ncat > /dev/null\n{does}\n")).expect("a script");
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("to be run");
-        compile_elsewhere(&program, folder.path(), Profile::Compact, b"component")
+        compile_elsewhere(&program, Profile::Compact, b"component")
     }
 
     #[test]
@@ -148,9 +164,15 @@ mod tests {
     }
 
     #[test]
+    fn an_artifact_without_end_is_cut_off() {
+        let refused = compiled_by("exec cat /dev/zero").expect_err("refused").to_string();
+        assert!(refused.contains("more than 67108864 bytes"), "{refused}");
+    }
+
+    #[test]
     fn a_compiler_that_refuses_says_why() {
         let refused = compiled_by("printf 'too many locals'; exit 3").expect_err("refused");
         assert!(refused.to_string().contains("too many locals"), "{refused}");
-        assert_eq!(compiled_by("exit 0"), Ok(()));
+        assert_eq!(compiled_by("printf artifact"), Ok(b"artifact".to_vec()));
     }
 }

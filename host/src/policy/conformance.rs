@@ -4,6 +4,8 @@
 //! The golden vectors of `selftest` come first, then histories and requests generated from a fixed
 //! seed, so that two runs make the same calls.
 
+use std::collections::BTreeMap;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -12,10 +14,10 @@ use super::component::{Policy, World};
 use super::fault::{Fault, Refused};
 use super::metering::{
     Column, Description, IntervalColumns, Measurement, MeterTerms, OptionKind, Request, Setting,
-    Span, Subject,
+    Span, Subject, unsigned,
 };
 use super::wire::Step;
-use super::{AdmissionError, Admitted, PolicyHost, Profile};
+use super::{AdmissionError, Admitted, PolicyHost, Profile, Toolchain};
 use crate::billing::{Totals, Tracker};
 use crate::units::Instant;
 use crate::vm::Phase;
@@ -44,6 +46,27 @@ const SEED: u64 = 0x7a11_7a11_7a11_7a11;
 /// Instant at which histories begin, early in 2024.
 const BEGIN_NS: i64 = 1_704_067_200_000_000_000;
 
+/// Sums of a policy's own lines under one rule, in one unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Billed {
+    /// The rule.
+    pub rule: String,
+    /// Unit of both sums.
+    pub unit: String,
+    /// Units used.
+    pub quantity: u128,
+    /// Units charged for.
+    pub billed: u128,
+}
+
+impl Billed {
+    /// Thousandths of what was used that are billed, rounded up; none if nothing was used.
+    pub fn thousandths(&self) -> Option<u128> {
+        let billed = self.billed.saturating_mul(1_000);
+        (self.quantity > 0).then(|| billed.div_ceil(self.quantity))
+    }
+}
+
 /// The outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -59,6 +82,10 @@ pub struct Report {
     pub counted: u64,
     /// Number of the policy's own lines, all of which were checked.
     pub lines: u64,
+    /// Sums of those lines, sorted by rule and unit.
+    pub billed: Vec<Billed>,
+    /// Warnings for the author, though everything holds.
+    pub warnings: Vec<String>,
 }
 
 /// A check and its outcome.
@@ -141,6 +168,7 @@ pub fn run(
     })?;
     let mut asking = Asking::new(&policy, &terms.options);
     asking.requests();
+    let billed = asking.billed();
     checks.extend([asking.measured, asking.steady, asking.alone, asking.same_terms]);
     checks.push(counts_something(asking.counted));
     checks.push(options(&policy, &description));
@@ -148,7 +176,31 @@ pub fn run(
         checks.push(priced(&description, &terms.priced));
     }
     fuel.push(asking.dearest);
-    Ok(Report { admitted, checks, fuel, description, counted: asking.counted, lines: asking.lines })
+    let mut warnings: Vec<String> = billed.iter().filter_map(warning).collect();
+    let traps = Toolchain::of(bytes).map(Toolchain::warnings).unwrap_or_default();
+    warnings.extend(traps.iter().map(|&trap| trap.to_owned()));
+    Ok(Report {
+        admitted,
+        checks,
+        fuel,
+        description,
+        counted: asking.counted,
+        lines: asking.lines,
+        billed,
+        warnings,
+    })
+}
+
+/// A warning of a rule that bills more than was used.
+fn warning(billed: &Billed) -> Option<String> {
+    let thousandths = billed.thousandths().filter(|&thousandths| thousandths > 1_000)?;
+    let Billed { rule, unit, quantity, billed } = billed;
+    Some(format!(
+        "rule '{rule}' bills more than was used: {billed} {unit} for {quantity}, {}.{:03} times as \
+         much",
+        thousandths / 1_000,
+        thousandths % 1_000
+    ))
 }
 
 /// Accounts for histories of many instances, in single calls and in batches, with snapshots in
@@ -161,7 +213,7 @@ fn histories(policy: &Policy) -> [Check; 2] {
     let mut batched =
         Check { claim: "a batch answers what single calls answer", cases: 0, failed: None };
     let mut trackers = vec![Tracker::default(); HISTORIES];
-    let mut now = vec![Instant(BEGIN_NS); HISTORIES];
+    let mut now: Vec<Instant> = (0..HISTORIES).map(begin).collect();
     for step in 0..STEPS_MAX {
         let steps: Vec<Step> = trackers
             .iter()
@@ -194,6 +246,11 @@ fn histories(policy: &Policy) -> [Check; 2] {
         }
     }
     [conserved, batched]
+}
+
+/// The instant at which a history begins; every other one before 1970.
+fn begin(history: usize) -> Instant {
+    Instant(if history % 2 == 0 { BEGIN_NS } else { -BEGIN_NS })
 }
 
 /// Makes a transition after a random time: none, a nanosecond, or up to months.
@@ -248,6 +305,8 @@ struct Asking<'a> {
     terms: Option<Vec<MeterTerms>>,
     counted: u64,
     lines: u64,
+    /// Units used and billed by lines of the policy's own, by rule and unit.
+    sums: BTreeMap<(String, String), (u128, u128)>,
     dearest: FuelUse,
 }
 
@@ -264,6 +323,7 @@ impl<'a> Asking<'a> {
             terms: None,
             counted: 0,
             lines: 0,
+            sums: BTreeMap::new(),
             dearest: FuelUse { what: "measuring a thousand intervals", fuel: 0, allowed: 0 },
         }
     }
@@ -294,6 +354,7 @@ impl<'a> Asking<'a> {
                 }
                 self.counted += once.value.counted.iter().filter(|&&mask| mask != 0).count() as u64;
                 self.lines += once.value.lines.len() as u64;
+                self.add_up(&once.value);
                 if once.fuel > self.dearest.fuel {
                     let allowed = self.policy.metering_budget(request).fuel;
                     self.dearest = FuelUse { fuel: once.fuel, allowed, ..self.dearest };
@@ -306,6 +367,26 @@ impl<'a> Asking<'a> {
                 None
             }
         }
+    }
+
+    fn add_up(&mut self, answer: &Measurement) {
+        for line in &answer.lines {
+            let key = (line.rule.clone(), line.unit.clone());
+            let (quantity, billed) = self.sums.entry(key).or_default();
+            *quantity = quantity.saturating_add(unsigned(line.quantity));
+            *billed = billed.saturating_add(unsigned(line.billed));
+        }
+    }
+
+    fn billed(&self) -> Vec<Billed> {
+        let sums = self.sums.iter();
+        let billed = sums.map(|((rule, unit), &(quantity, billed))| Billed {
+            rule: rule.clone(),
+            unit: unit.clone(),
+            quantity,
+            billed,
+        });
+        billed.collect()
     }
 
     fn note_terms(&mut self, answer: &Measurement) {

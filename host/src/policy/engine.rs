@@ -1,25 +1,42 @@
 //! The engine that all policies share: its settings, its slots, and the ticks of the deadline.
 
 use std::num::NonZeroUsize;
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::{Component, Instance, InstancePre, Linker};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter,
-    Store, Strategy,
+    Store, Strategy, WasmFeatures,
 };
 
 use super::budget::Budget;
 use super::fault::{Exceeded, Fault};
 use super::profile::{Bounds, Profile};
+use super::slots::Slots;
 use crate::limits::policy as limits;
 
 /// Name and version of the engine, for receipts.
 pub const ENGINE: &str = concat!("wasmtime ", env!("TALLYMAN_WASMTIME_VERSION"));
 
-/// The engine and slots of one profile.
+/// The features of WebAssembly that components may use, by name: an engine's defaults change from
+/// version to version.
+pub(super) const FEATURES: [(&str, WasmFeatures); 10] = [
+    ("mutable-global", WasmFeatures::MUTABLE_GLOBAL),
+    ("saturating-float-to-int", WasmFeatures::SATURATING_FLOAT_TO_INT),
+    ("sign-extension", WasmFeatures::SIGN_EXTENSION),
+    ("multi-value", WasmFeatures::MULTI_VALUE),
+    ("bulk-memory", WasmFeatures::BULK_MEMORY),
+    ("reference-types", WasmFeatures::REFERENCE_TYPES),
+    ("simd", WasmFeatures::SIMD),
+    ("extended-const", WasmFeatures::EXTENDED_CONST),
+    ("tail-call", WasmFeatures::TAIL_CALL),
+    ("component-model", WasmFeatures::COMPONENT_MODEL),
+];
+
+/// The engine of one profile, and a slot for each call that may be under way. A caller waits for
+/// one: an error of an exhausted pool would look like a policy's fault. The wait is bounded by the
+/// calls under way.
 pub(super) struct Runtime {
     engine: Engine,
     slots: Slots,
@@ -42,13 +59,34 @@ pub enum Backend {
     Native,
     /// The engine's own interpreter: slower, with the same answers.
     Interpreter,
+    /// Native code in instances whose memory is copied when they begin, not mapped: the same
+    /// answers for other fuel, as another version of the engine would take it.
+    Copied,
+}
+
+impl Backend {
+    /// Name and version of the engine with its settings, for receipts: one name, one count of fuel.
+    pub fn engine(self) -> &'static str {
+        match self {
+            Backend::Native | Backend::Interpreter => ENGINE,
+            Backend::Copied => {
+                concat!("wasmtime ", env!("TALLYMAN_WASMTIME_VERSION"), ", memory copied")
+            }
+        }
+    }
 }
 
 impl Runtime {
     pub(super) fn new(profile: Profile, backend: Backend) -> wasmtime::Result<Self> {
         let mut config = config(profile);
-        if backend == Backend::Interpreter {
-            config.target("pulley64")?;
+        match backend {
+            Backend::Native => {}
+            Backend::Interpreter => {
+                config.target("pulley64")?;
+            }
+            Backend::Copied => {
+                config.memory_init_cow(false);
+            }
         }
         let engine = Engine::new(&config)?;
         start_ticking(&engine)?;
@@ -59,10 +97,21 @@ impl Runtime {
         self.profile
     }
 
-    pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
-        Component::from_binary(&self.engine, bytes)
+    /// Compiles a component to an artifact, which only this engine takes, on any host with the same
+    /// processor.
+    pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
+        self.engine.precompile_component(bytes)
     }
 
+    /// Loads an artifact. It must be one that [`Runtime::compile`] of this user's program made: it
+    /// is machine code. The engine itself refuses that of another version or of other settings.
+    pub(super) fn load(&self, artifact: &[u8]) -> wasmtime::Result<Component> {
+        // SAFETY: the artifact comes from this program's own compiler, in this process or in a
+        // child, or from the cache, which has authenticated it as such.
+        unsafe { Component::deserialize(&self.engine, artifact) }
+    }
+
+    #[cfg(test)]
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -121,17 +170,22 @@ fn config(profile: Profile) -> Config {
         .parallel_compilation(profile == Profile::Compact)
         // Results: the same bytes on every host.
         .cranelift_nan_canonicalization(true)
-        .wasm_relaxed_simd(false)
         .relaxed_simd_deterministic(true)
-        // Bounds: one small memory, so that the pool's layout fits every component.
-        .wasm_memory64(false)
-        .wasm_multi_memory(false)
         // Bounds: fuel is the limit; the epoch is the backstop.
         .consume_fuel(true)
         .epoch_interruption(true)
         .max_wasm_stack(profile.bounds().stack_bytes_max)
         .wasm_backtrace_max_frames(NonZeroUsize::new(limits::BACKTRACE_FRAMES_MAX))
-        .allocation_strategy(allocation);
+        .allocation_strategy(allocation)
+        // Results and bounds: what one version admits, the next one does. One memory of 32 bits, so
+        // that the pool's layout fits every component; no threads; no relaxed SIMD, which differs
+        // between processors.
+        .wasm_features(WasmFeatures::all(), false);
+    for (_, feature) in FEATURES {
+        config.wasm_features(feature, true);
+    }
+    // Not a proposal, but floating-point numbers at all.
+    config.wasm_features(WasmFeatures::FLOATS, true);
     config
 }
 
@@ -216,35 +270,5 @@ impl ResourceLimiter for Limiter {
 
     fn memories(&self) -> usize {
         1
-    }
-}
-
-/// A semaphore with as many permits as the pool has slots. A caller waits for one: an error of an
-/// exhausted pool would look like a policy's fault. The wait is bounded by the calls under way.
-struct Slots {
-    free: Mutex<u32>,
-    freed: Condvar,
-}
-
-struct Slot<'a>(&'a Slots);
-
-impl Slots {
-    fn new(free: u32) -> Self {
-        Self { free: Mutex::new(free), freed: Condvar::new() }
-    }
-
-    fn take(&self) -> Slot<'_> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free =
-            self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
-        Slot(self)
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.freed.notify_one();
     }
 }

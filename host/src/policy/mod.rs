@@ -7,9 +7,11 @@
 //!   `conformance` makes every check at once, without a daemon;
 //! - `engine` enforces the bounds of a call; `component` makes the calls; `wire` checks the
 //!   answers; `fault` defines the faults;
+//! - `toolchain` knows the traps of languages;
 //! - `metering` checks descriptions and measurements;
 //! - `biller` runs the biller, the host's own component, in the same engine;
-//! - `compiler` compiles in a bounded process; `cache` keeps compiled policies on disk;
+//! - `compiler` compiles in a bounded process, `compilations` holds who compiles what, and `cache`
+//!   keeps compiled policies on disk;
 //! - `accounting` accounts facts under the policies in force, with a fallback for a policy that
 //!   fails; `shadow` compares a candidate with them.
 //!
@@ -24,6 +26,7 @@ mod billers;
 mod bindings;
 mod budget;
 mod cache;
+mod compilations;
 mod compiler;
 mod component;
 pub mod conformance;
@@ -34,13 +37,15 @@ pub mod metering;
 mod profile;
 mod selftest;
 pub mod shadow;
+mod slots;
 mod standard;
+mod toolchain;
 mod wire;
 mod wit;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use wasmtime::component::Component;
@@ -48,7 +53,7 @@ use wasmtime::component::Component;
 pub use accounting::{Accounting, Occasion};
 pub use admission::{AdmissionError, Admitted, Inspected};
 pub use bindings::tallyman::policy::types as contract;
-pub use cache::CacheError;
+pub use cache::{CacheError, CacheKey};
 pub use compiler::{SUBCOMMAND as COMPILER, compile_for_daemon};
 pub use component::{Policy, World};
 pub use engine::{Answer, Backend, ENGINE};
@@ -56,11 +61,13 @@ pub use fault::{Exceeded, Fault, Refused};
 pub use profile::{Bounds, MeteringFuel, Profile};
 pub use selftest::{SelfTest, SelfTestError};
 pub use standard::SHIPPED;
+pub use toolchain::Toolchain;
 pub use wit::CONTRACT;
 
 use crate::clock;
 use crate::id::Digest;
 use cache::Cache;
+use compilations::Compilations;
 use engine::Runtime;
 
 /// An error of opening the policy host.
@@ -104,6 +111,22 @@ pub fn wrap(module: &[u8]) -> Result<Vec<u8>, WrapError> {
     }
 }
 
+/// The parts that a policy host is opened with.
+#[derive(Debug, Clone)]
+pub struct Setup<'a> {
+    /// Folder for compiled policies, which is created if it is missing; one for each backend.
+    pub cache: &'a Path,
+    /// Key that authenticates what is in the folder; none for the one that lies in the folder
+    /// itself, which is made if it is missing.
+    pub key: Option<CacheKey>,
+    /// The way to execute components.
+    pub backend: Backend,
+    /// The program that compiles for [`Backend::Native`] in a bounded child process; it must
+    /// dispatch the subcommand [`COMPILER`] to [`compile_for_daemon`]. None compiles in this
+    /// process.
+    pub compiler: Option<PathBuf>,
+}
+
 /// The policies that are loaded on this host, and the engine that runs them.
 pub struct PolicyHost {
     compact: Arc<Runtime>,
@@ -111,20 +134,18 @@ pub struct PolicyHost {
     /// The engine of profile large, made when a policy first needs it.
     large: OnceLock<Arc<Runtime>>,
     cache: Cache,
-    /// The program that compiles in a child process; none to compile in this process.
     compiler: Option<PathBuf>,
     standard: Arc<Policy>,
     loaded: ArcSwap<HashMap<Digest, Arc<Policy>>>,
+    /// Profiles of policies that were admitted before, loaded or not.
+    profiles: RwLock<HashMap<Digest, Profile>>,
     billers: Mutex<HashMap<Digest, Arc<biller::Biller>>>,
-    /// Held while compiling: a compilation takes a processor and much memory, and can't be
-    /// interrupted, so there is one at a time.
-    compiling: Mutex<()>,
+    compilations: Compilations,
 }
 
 impl PolicyHost {
-    /// Starts the engine and loads the built-in standard policy. `cache_dir` keeps compiled
-    /// policies; it is created if missing. Blocks while the standard policy is compiled, if it is
-    /// not in the cache.
+    /// Starts the engine and loads the built-in standard policy, natively and without another
+    /// process. `cache_dir` keeps compiled policies; it is created if missing.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -138,41 +159,45 @@ impl PolicyHost {
     /// # Errors
     /// [`OpenError`].
     pub fn open_with(cache_dir: &Path, backend: Backend) -> Result<PolicyHost, OpenError> {
-        let cache = Cache::open(cache_dir)?;
-        let runtime = Runtime::new(Profile::Compact, backend);
-        let runtime =
-            Arc::new(runtime.map_err(|error| OpenError::Engine { reason: format!("{error:#}") })?);
+        Self::open_as(Setup { cache: cache_dir, key: None, backend, compiler: None })
+    }
+
+    /// Starts the engine and loads the built-in standard policy. Blocks while that is compiled, if
+    /// it is not in the cache.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_as(setup: Setup<'_>) -> Result<PolicyHost, OpenError> {
+        let Setup { cache, key, backend, compiler } = setup;
+        let cache = Cache::open(cache, key)?;
+        let compact = Runtime::new(Profile::Compact, backend);
+        let compact =
+            Arc::new(compact.map_err(|error| OpenError::Engine { reason: format!("{error:#}") })?);
         let digest = Digest::of(standard::COMPONENT);
-        let standard = match from_cache(&runtime, &cache, digest, None) {
-            Some(policy) => Arc::new(policy),
-            None => {
-                let compiled = compile(&runtime, digest, standard::COMPONENT, None)
-                    .map_err(OpenError::Standard)?;
-                cache.put(digest, &compiled.component);
-                compiled.policy
-            }
-        };
-        let loaded = ArcSwap::from_pointee(HashMap::from([(digest, Arc::clone(&standard))]));
-        let large = OnceLock::new();
-        let compiling = Mutex::new(());
-        let billers = Mutex::default();
+        let compilations = Compilations::new();
+        let compiling =
+            Compiling { cache: &cache, compiler: compiler.as_deref(), compilations: &compilations };
+        let standard = compiling
+            .component(&compact, digest, standard::COMPONENT)
+            .and_then(|component| prepare(&compact, digest, &component, None))
+            .map_err(OpenError::Standard)?;
         Ok(Self {
-            compact: runtime,
+            loaded: ArcSwap::from_pointee(HashMap::from([(digest, Arc::clone(&standard))])),
+            compact,
             backend,
-            large,
+            large: OnceLock::new(),
             cache,
-            compiler: None,
+            compiler,
             standard,
-            loaded,
-            billers,
-            compiling,
+            profiles: RwLock::default(),
+            billers: Mutex::default(),
+            compilations,
         })
     }
 
-    /// Sets the program that compiles policies in a bounded child process; it must dispatch the
-    /// subcommand [`COMPILER`] to [`compile_for_daemon`]. None compiles them in this process.
-    pub fn compiling_with(self, program: Option<PathBuf>) -> Self {
-        Self { compiler: program, ..self }
+    /// Returns the engine's name, its version, and its settings, for receipts.
+    pub fn engine(&self) -> &'static str {
+        self.backend.engine()
     }
 
     /// Returns the engine of a profile.
@@ -183,10 +208,7 @@ impl PolicyHost {
         if let Some(large) = self.large.get() {
             return Ok(large.clone());
         }
-        let made = Runtime::new(profile, self.backend);
-        let made = made.map_err(|error| AdmissionError::Compile {
-            reason: fault::clipped(format!("{error:#}")),
-        })?;
+        let made = Runtime::new(profile, self.backend).map_err(refused)?;
         // Another thread may have made one too; the first is kept.
         Ok(self.large.get_or_init(|| Arc::new(made)).clone())
     }
@@ -261,41 +283,54 @@ impl PolicyHost {
         bytes: &[u8],
     ) -> Result<(SelfTest, u64), AdmissionError> {
         let runtime = self.runtime(profile)?;
-        let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = clock::boottime_ns();
-        let policy = match &self.compiler {
-            Some(program) => self.compile_elsewhere(program, &runtime, digest, bytes)?,
-            None => {
-                let compiled = compile(&runtime, digest, bytes, Some(&self.standard))?;
-                self.cache.put(digest, &compiled.component);
-                compiled.policy
-            }
-        };
-        let ms = clock::boottime_ns().saturating_sub(start) / 1_000_000;
-        let self_test = selftest::run(&policy).map_err(|error| {
-            self.cache.remove(digest);
-            AdmissionError::SelfTest(error)
-        })?;
-        self.keep(policy);
-        Ok((self_test, ms))
+        self.compilations.alone(digest, || {
+            let start = clock::boottime_ns();
+            let policy = match self.get(digest) {
+                // Another caller has just compiled it.
+                Some(policy) => policy,
+                None => {
+                    let component = self.compiling().component(&runtime, digest, bytes)?;
+                    prepare(&runtime, digest, &component, Some(&self.standard))?
+                }
+            };
+            let ms = clock::boottime_ns().saturating_sub(start) / 1_000_000;
+            let self_test = selftest::run(&policy).map_err(|error| {
+                self.cache.remove(digest);
+                AdmissionError::SelfTest(error)
+            })?;
+            self.keep(policy);
+            Ok((self_test, ms))
+        })
     }
 
-    /// Compiles in a child process, and loads the artifact that it left in the cache.
-    fn compile_elsewhere(
-        &self,
-        program: &Path,
-        runtime: &Arc<Runtime>,
-        digest: Digest,
-        bytes: &[u8],
-    ) -> Result<Arc<Policy>, AdmissionError> {
-        compiler::compile_elsewhere(program, self.cache.folder(), runtime.profile(), bytes)?;
-        let compiled = from_cache(runtime, &self.cache, digest, Some(&self.standard));
-        let reason = || "the compiled artifact can't be loaded".to_owned();
-        compiled.map(Arc::new).ok_or_else(|| AdmissionError::Compile { reason: reason() })
+    fn compiling(&self) -> Compiling<'_> {
+        Compiling {
+            cache: &self.cache,
+            compiler: self.compiler.as_deref(),
+            compilations: &self.compilations,
+        }
     }
 
-    /// Loads a component that was admitted before, such as at a start: from the cache, or by
-    /// inspecting, compiling and testing it again.
+    /// Notes the profile of a policy that was admitted before, for whoever loads it.
+    pub fn expect(&self, digest: Digest, profile: Profile) {
+        let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
+        profiles.insert(digest, profile);
+    }
+
+    /// Loads a component that was admitted before, if it lies compiled in the cache. Returns
+    /// whether it is loaded.
+    pub fn load_compiled(&self, profile: Profile, digest: Digest) -> bool {
+        if self.get(digest).is_some() {
+            return true;
+        }
+        let Ok(runtime) = self.runtime(profile) else { return false };
+        let Some(component) = self.compiling().known(&runtime, digest) else { return false };
+        let policy = prepare(&runtime, digest, &component, Some(&self.standard));
+        policy.map(|policy| self.keep(policy)).is_ok()
+    }
+
+    /// Loads a component that was admitted before: from the cache, or by inspecting, compiling and
+    /// testing it again. Its profile is the one that is expected, or `profile`.
     ///
     /// # Errors
     /// [`AdmissionError`] if the bytes do not have this digest, or this version no longer admits
@@ -310,14 +345,12 @@ impl PolicyHost {
         if is != digest {
             return Err(AdmissionError::Digest { named: digest, is });
         }
-        if let Some(policy) = self.get(digest) {
-            return Ok(policy);
+        let profiles = self.profiles.read().unwrap_or_else(PoisonError::into_inner);
+        let profile = profiles.get(&digest).copied().unwrap_or(profile);
+        drop(profiles);
+        if !self.load_compiled(profile, digest) {
+            self.examine(Inspected::new(bytes.into(), digest, profile)?)?;
         }
-        let runtime = self.runtime(profile)?;
-        if let Some(policy) = from_cache(&runtime, &self.cache, digest, Some(&self.standard)) {
-            return Ok(self.keep(Arc::new(policy)));
-        }
-        self.examine(Inspected::new(bytes.into(), digest, profile)?)?;
         self.get(digest).ok_or(AdmissionError::Compile {
             reason: "it was unloaded meanwhile; try again".into(),
         })
@@ -338,31 +371,60 @@ impl PolicyHost {
     }
 }
 
-struct Compiled {
-    policy: Arc<Policy>,
-    component: Component,
+/// The parts that compile components.
+#[derive(Clone, Copy)]
+struct Compiling<'a> {
+    cache: &'a Cache,
+    compiler: Option<&'a Path>,
+    compilations: &'a Compilations,
 }
 
-fn compile(
-    runtime: &Arc<Runtime>,
-    digest: Digest,
-    bytes: &[u8],
-    standard: Option<&Arc<Policy>>,
-) -> Result<Compiled, AdmissionError> {
-    let refused = |error: wasmtime::Error| AdmissionError::Compile {
-        reason: fault::clipped(format!("{error:#}")),
-    };
-    let component = runtime.compile(bytes).map_err(refused)?;
-    let policy = Policy::new(digest, Arc::clone(runtime), &component, standard).map_err(refused)?;
-    Ok(Compiled { policy: Arc::new(policy), component })
+impl Compiling<'_> {
+    /// Returns a component from the cache; none if it is not there, or from another engine.
+    fn known(&self, runtime: &Runtime, digest: Digest) -> Option<Component> {
+        let artifact = self.cache.get(digest)?;
+        let loaded = runtime.load(&artifact);
+        loaded
+            .inspect_err(
+                |why| tracing::info!(policy = %digest, %why, "compiling a policy for this engine"),
+            )
+            .ok()
+    }
+
+    /// Returns a component from the cache, or compiles it. Blocks for this compilation.
+    fn component(
+        &self,
+        runtime: &Runtime,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<Component, AdmissionError> {
+        if let Some(component) = self.known(runtime, digest) {
+            return Ok(component);
+        }
+        let profile = runtime.profile();
+        let place = self.compilations.place(profile);
+        let artifact = match self.compiler {
+            Some(program) => compiler::compile_elsewhere(program, profile, bytes)?,
+            None => runtime.compile(bytes).map_err(refused)?,
+        };
+        drop(place);
+        let component = runtime.load(&artifact).map_err(refused)?;
+        self.cache.put(digest, &artifact);
+        Ok(component)
+    }
 }
 
-fn from_cache(
+fn refused(error: wasmtime::Error) -> AdmissionError {
+    AdmissionError::Compile { reason: fault::clipped(format!("{error:#}")) }
+}
+
+/// Prepares a policy for calls.
+fn prepare(
     runtime: &Arc<Runtime>,
-    cache: &Cache,
     digest: Digest,
+    component: &Component,
     standard: Option<&Arc<Policy>>,
-) -> Option<Policy> {
-    let component: Component = cache.get(runtime.engine(), digest)?;
-    Policy::new(digest, Arc::clone(runtime), &component, standard).ok()
+) -> Result<Arc<Policy>, AdmissionError> {
+    let policy = Policy::new(digest, Arc::clone(runtime), component, standard);
+    policy.map(Arc::new).map_err(refused)
 }

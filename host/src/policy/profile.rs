@@ -40,6 +40,8 @@ pub struct Bounds {
     pub compile_cpu_s_max: u64,
     /// Most memory to compile a component, in bytes.
     pub compile_bytes_max: u64,
+    /// Largest artifact of a compiled component, in bytes.
+    pub artifact_bytes_max: u64,
     /// Most functions in a component.
     pub functions_max: u32,
     /// Largest custom section in bytes.
@@ -66,6 +68,7 @@ const COMPACT: Bounds = Bounds {
     component_bytes_max: compact::COMPONENT_BYTES_MAX,
     compile_cpu_s_max: compact::COMPILE_CPU_S_MAX,
     compile_bytes_max: compact::COMPILE_BYTES_MAX,
+    artifact_bytes_max: compact::ARTIFACT_BYTES_MAX,
     functions_max: compact::FUNCTIONS_MAX,
     custom_section_bytes_max: compact::CUSTOM_SECTION_BYTES_MAX,
     memory_bytes_max: compact::MEMORY_BYTES_MAX,
@@ -88,6 +91,7 @@ const LARGE: Bounds = Bounds {
     component_bytes_max: large::COMPONENT_BYTES_MAX,
     compile_cpu_s_max: large::COMPILE_CPU_S_MAX,
     compile_bytes_max: large::COMPILE_BYTES_MAX,
+    artifact_bytes_max: large::ARTIFACT_BYTES_MAX,
     functions_max: large::FUNCTIONS_MAX,
     custom_section_bytes_max: large::CUSTOM_SECTION_BYTES_MAX,
     memory_bytes_max: large::MEMORY_BYTES_MAX,

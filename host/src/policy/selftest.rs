@@ -68,7 +68,7 @@ const AT: Instant = Instant(1_700_000_000_000_000_000);
 const NANOS: i64 = 61_000_000_007;
 
 /// Returns transitions from every phase and from none to every phase, after 0 ns, 1 ns and
-/// [`NANOS`].
+/// [`NANOS`], half of them before 1970, with totals on both sides of 2^31 and 2^53.
 fn vectors() -> Vec<Step> {
     let mut vectors = Vec::new();
     let current = std::iter::once(None).chain(Phase::ALL.map(Some));
@@ -76,12 +76,10 @@ fn vectors() -> Vec<Step> {
         for (column, to) in Phase::ALL.into_iter().enumerate() {
             let passed = [0, 1, NANOS][(row + column) % 3];
             let totals =
-                Totals(std::array::from_fn(|ordinal| ((ordinal + row) as u64) << (column * 5)));
-            vectors.push((
-                Tracker { current: from, since: AT, totals },
-                to,
-                Instant(AT.0 + passed),
-            ));
+                Totals(std::array::from_fn(|ordinal| ((ordinal + row) as u64) << (column * 8)));
+            let since = if (row + column / 3) % 2 == 0 { AT } else { Instant(-AT.0) };
+            let at = Instant(since.0 + passed);
+            vectors.push((Tracker { current: from, since, totals }, to, at));
         }
     }
     vectors

@@ -1,7 +1,7 @@
 //! The lifecycle of policies, from upload to retirement.
 //!
 //! - `catalogue` lists the components of this host, under examination or admitted; `upload` adds
-//!   one;
+//!   one, and `turns` lets each tenant compile one at a time;
 //! - `activate` puts a tenant under a policy, or back under the one before, which `history` finds;
 //! - `trial` counts and charges under a policy beside the one in force, and gates an activation;
 //! - `bills` looks for documents that are stale and periods that nothing has measured, in the
@@ -22,6 +22,7 @@ mod looked;
 mod readings;
 mod reconcile;
 mod trial;
+mod turns;
 mod upload;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use crate::journal::{Journal, StoredPolicy};
 use crate::policy::{Accounting, PolicyHost};
 use crate::tenancy::Tenancy;
 use catalogue::Catalogue;
+use turns::Turns;
 
 /// The policies of all tenants.
 pub struct Rollout {
@@ -49,6 +51,7 @@ pub struct Rollout {
     policies: Arc<PolicyHost>,
     catalogue: Catalogue,
     looked: looked::Looked,
+    turns: Turns,
 }
 
 /// The parts that a rollout works with.
@@ -72,7 +75,8 @@ impl Rollout {
         let Parts { fleet, journal, tenancy, accounting, policies } = parts;
         let catalogue = Catalogue::new(stored, policies.standard().digest());
         let looked = looked::Looked::default();
-        Self { fleet, journal, tenancy, accounting, policies, catalogue, looked }
+        let turns = Turns::default();
+        Self { fleet, journal, tenancy, accounting, policies, catalogue, looked, turns }
     }
 
     /// The engine that runs policies.

@@ -141,6 +141,7 @@ impl Rollout {
         self.tenancy.move_policy(tenant, uploaded, None).await?;
         self.catalogue.arrive(&inspected);
         let policies = self.policies.clone();
+        let _turn = self.turns.take(tenant).await;
         let examined = blocking(move || Ok(policies.examine(inspected))).await?;
         if let Err(refusal) = &examined {
             let refused = moved(Standing::Refused, Actor::Host, refusal.in_words());

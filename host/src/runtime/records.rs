@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use super::error::RuntimeError;
 use super::options::Options;
+use super::policies;
 use crate::billing::account::Accountant;
 use crate::billing::{HostFact, TenantFact};
 use crate::clock::{Clock, Gap};
-use crate::id::{Digest, TenantId};
+use crate::id::TenantId;
 use crate::journal::{
     self, CommitError, Entry, Journal, NewActivation, NewPolicy, Opened, StoredStanding,
     StoredTenant,
 };
-use crate::policy::{Accounting, PolicyHost, Profile};
+use crate::policy::{Accounting, PolicyHost};
 use crate::rollout;
 use crate::tenancy::Tenancy;
 use crate::tenant::{Actor, Settings, Standing};
@@ -45,14 +46,15 @@ impl Records {
         options: journal::Options,
         compiler: Option<PathBuf>,
     ) -> Result<Self, RuntimeError> {
-        let policies = PolicyHost::open(&data.join("cache"))?.compiling_with(compiler);
-        let policies = Arc::new(policies);
+        let policies = Arc::new(policies::open(data, compiler)?);
         let accounting = Arc::new(Accounting::new(policies.clone()));
         let accountant: Arc<dyn Accountant> = accounting.clone();
         let (journal, opened) = Journal::open(data, options, accountant)?;
-        load_policies(&journal, &policies, &accounting, &opened);
+        let journal = Arc::new(journal);
+        let missing = policies::load_policies(&policies, &accounting, &opened);
+        policies::compile_aside(journal.clone(), policies.clone(), missing);
         let clock = opened.clock.clone();
-        Ok(Self { policies, accounting, journal: Arc::new(journal), clock, opened })
+        Ok(Self { policies, accounting, journal, clock, opened })
     }
 
     /// Records that the daemon has started, as [`first_facts`] does.
@@ -72,41 +74,6 @@ impl Records {
             take(&mut self.opened.admissions),
         )
     }
-}
-
-/// Loads every policy that some tenant is or was under, and puts the timelines in force. A policy
-/// that can't be loaded any more counts as one that fails: its tenants are accounted by the
-/// standard policy, and their answers say so.
-pub fn load_policies(
-    journal: &Journal,
-    policies: &PolicyHost,
-    accounting: &Accounting,
-    opened: &Opened,
-) {
-    for activation in &opened.activations {
-        if policies.get(activation.digest).is_none()
-            && let Err(error) = load_policy(journal, policies, opened, activation.digest)
-        {
-            tracing::error!(digest = %activation.digest, error, "a policy can't be loaded");
-        }
-        accounting.activate(&activation.tenant, activation.from, activation.digest);
-    }
-    for stood in opened.standings.iter().filter(|stood| stood.standing == Standing::Quarantined) {
-        accounting.quarantine(&stood.tenant, stood.digest, stood.stand_in);
-    }
-}
-
-fn load_policy(
-    journal: &Journal,
-    policies: &PolicyHost,
-    opened: &Opened,
-    digest: Digest,
-) -> Result<(), String> {
-    let bytes = journal.policy_bytes(&digest).map_err(|error| error.to_string())?;
-    let bytes = bytes.ok_or("its bytes are not in the journal")?;
-    let stored = opened.policies.iter().find(|stored| stored.digest == digest);
-    let profile = stored.map_or(Profile::default(), rollout::profile_of);
-    policies.load(profile, digest, &bytes).map(drop).map_err(|error| error.in_words())
 }
 
 /// Records that the daemon has started. The very first start also makes the default tenant, puts

@@ -24,7 +24,7 @@ pub(crate) const EVIL_BEFORE: i64 = 1_000_000;
 pub(crate) enum When {
     /// In every call, so also in the self-test.
     Always,
-    /// Only in calls about an instant before [`EVIL_BEFORE`].
+    /// Only in calls about an instant from 0 to before [`EVIL_BEFORE`].
     AskedAboutEarlyInstants,
     /// In no call: the template as it is.
     Never,
@@ -159,7 +159,7 @@ impl Component {
             When::Always => "(i32.const 1)".to_owned(),
             When::Never => "(i32.const 0)".to_owned(),
             When::AskedAboutEarlyInstants => {
-                format!("(i64.lt_s (local.get $at) (i64.const {EVIL_BEFORE}))")
+                format!("(i64.lt_u (local.get $at) (i64.const {EVIL_BEFORE}))")
             }
         };
         let mut image = Image::at(IMAGE_BASE);

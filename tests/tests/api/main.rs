@@ -30,6 +30,7 @@ mod parity;
 mod policies;
 mod rate;
 mod readme;
+mod receipts;
 mod requests;
 mod restart;
 mod secrets;

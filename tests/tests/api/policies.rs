@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tallyman::vm::Phase;
+use tallyman_tests::deadline::eventually;
 use tallyman_tests::policies;
 
 use crate::daemon;
@@ -162,6 +163,29 @@ fn a_policy_that_breaks_is_still_degraded_and_counting_after_a_restart() {
     let found = daemon.api().instance(&id);
     assert_eq!((status_of(&found), &found["state"]), ("degraded", &json!("Paused")));
     daemon.api().check_time(&id);
+}
+
+#[test]
+fn what_another_engine_compiled_is_compiled_anew_beside_everything_else() {
+    let mut daemon = daemon();
+    let api = daemon.api();
+    let digest = admit(api, policies::component("coarse"));
+    api.put("/tenants/default/policy", &json!({"digest": digest})).done();
+    let id = api.create_running("web");
+    daemon.stop();
+    // As after an upgrade: nothing of it is compiled for this engine.
+    let compiled = daemon.folder().join(format!("cache/{digest}.compiled"));
+    std::fs::remove_file(&compiled).expect("it was compiled");
+    daemon.start_again();
+    let api = daemon.api();
+    // Its child compiles it; what was accounted without it meanwhile is accounted again.
+    eventually("the policy accounts", || {
+        let account = api.get(&format!("/instances/{id}/intervals")).done();
+        let totals = &account["accounted"]["totals_ns"];
+        let is_coarse = totals["initializing"].is_null() && totals["running"].is_u64();
+        (is_coarse && compiled.is_file()).then_some(())
+    });
+    api.check_time(&id);
 }
 
 #[test]

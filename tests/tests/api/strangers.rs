@@ -106,16 +106,70 @@ fn a_policy_in_rust_is_built_by_cargo_and_conforms() {
     conforms_and_counts(&component);
 }
 
-#[test]
-fn a_policy_in_c_is_built_by_clang_and_conforms() {
-    let (_folder, mine) = fresh("c");
+/// Builds a policy in C by its Makefile.
+fn make(mine: &Path) {
     // The Makefile calls the program by its name.
     let bin = mine.join("bin");
     std::fs::create_dir(&bin).expect("a folder");
     symlink(std::path::absolute(PROGRAM).expect("a path"), bin.join("tallyman")).expect("a link");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
-    run(Command::new("make").current_dir(&mine).env("PATH", path).env_remove("MAKEFLAGS"));
+    run(Command::new("make").current_dir(mine).env("PATH", path).env_remove("MAKEFLAGS"));
+}
+
+#[test]
+fn a_policy_in_c_is_built_by_clang_and_conforms() {
+    let (_folder, mine) = fresh("c");
+    make(&mine);
     conforms_and_counts(&mine.join("my-rules.wasm"));
+}
+
+/// Rules in C that state a line of their own for each instance: half as much again as its memory
+/// times its time.
+const OWN_LINES: &str = r#"
+#define OWN_LINES watch
+#define BILLED_RATIO 2000
+#include "tallyman.h"
+
+uint8_t counts_as(uint8_t phase) { return phase; }
+
+const meter_t METERS[] = {
+    {"allocated", "all time", ALL_PHASES, LIFE, 0, 1, NULL},
+    METERS_END,
+};
+
+void watch(request_t *request, measurement_t *ret) {
+  const uint32_t *subject = request->intervals.subject.ptr;
+  uint32_t items = request->intervals.subject.len;
+  for (uint32_t first = 0, end = 0; first < items; first = end) {
+    while (end < items && subject[end] == subject[first]) {
+      end++;
+    }
+    own_line_t *line = add_line(ret, request, "watch", "allocated", "memory-byte", "w", first, end);
+    if (line) {
+      line->billed = words_of(share_of(held(request, "memory-byte", first, end), 3, 2));
+    }
+  }
+}
+"#;
+
+#[test]
+fn a_policy_in_c_states_lines_of_128_bits_and_the_kit_says_what_they_bill() {
+    let (_folder, mine) = fresh("c");
+    std::fs::write(mine.join("rules.c"), OWN_LINES).expect("a file");
+    make(&mine);
+    let report = tested(&mine.join("my-rules.wasm"));
+    assert_eq!(report["holds"], json!(true), "{report}");
+    assert!(report["lines"].as_u64() > Some(100), "{report}");
+    let billed = &report["billed"][0];
+    assert_eq!(
+        (&billed["rule"], &billed["unit"], &billed["ratio"]),
+        (&json!("watch"), &json!("memory-byte-ns"), &json!("1.501")),
+        "rounded up: {report}"
+    );
+    assert!(billed["quantity"].as_str().is_some_and(|digits| digits.len() > 20), "{report}");
+    let warnings = report["warnings"].as_array().expect("some").iter();
+    let mut warnings = warnings.map(|warning| warning.as_str().expect("a text"));
+    assert!(warnings.any(|one| one.contains("'watch' bills more than was used")), "{report}");
 }
 
 #[test]

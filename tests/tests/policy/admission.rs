@@ -2,11 +2,13 @@
 
 use tallyman::id::Digest;
 use tallyman::limits::policy as limits;
-use tallyman::policy::{AdmissionError, Fault, PolicyHost, Profile, SelfTestError, World};
+use tallyman::policy::{
+    AdmissionError, Backend, CacheKey, Fault, PolicyHost, Profile, SelfTestError, Setup, World,
+};
 use tallyman_tests::policies;
 
 use crate::Host;
-use crate::hostile::{self, Contract, Evil, Metering, When};
+use crate::hostile::{self, Contract, Evil, HONEST, Metering, When};
 
 const MONOTONIC_CLOCK: &str =
     "package wasi:clocks@0.2.6; interface monotonic-clock { now: func() -> u64; }";
@@ -320,6 +322,79 @@ fn a_memory_larger_than_a_call_may_have_is_refused() {
     );
     let refused = refused(&evil);
     assert!(matches!(refused, AdmissionError::Compile { .. }), "{refused:?}");
+}
+
+/// Items of a core module that use a feature of WebAssembly that is not in the pinned set.
+const UNPINNED: [&str; 9] = [
+    "(func (drop (i32.atomic.load (i32.const 0))))",
+    "(tag (param i32))",
+    "(type (struct (field i32)))",
+    "(func (param (ref func)))",
+    "(func (param v128 v128 v128) (result v128) \
+     (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2)))",
+    "(memory 1)",
+    "(table i64 1 funcref)",
+    "(func (param i64 i64) (result i64 i64) (i64.mul_wide_u (local.get 0) (local.get 1)))",
+    "(memory 1 2 shared)",
+];
+
+/// Items that use features of the pinned set.
+const PINNED: [&str; 8] = [
+    "(func (result v128) (v128.const i32x4 1 2 3 4))",
+    "(func (result i32 i64) (i32.const 1) (i64.const 2))",
+    "(func (param i32) (result i32) (i32.extend8_s (local.get 0)))",
+    "(func (param f64) (result i32) (i32.trunc_sat_f64_s (local.get 0)))",
+    "(func (memory.fill (i32.const 0) (i32.const 0) (i32.const 0)))",
+    "(func (param funcref))",
+    "(global i32 (i32.add (i32.const 1) (i32.const 2)))",
+    "(func $again (result i32) (return_call $again))",
+];
+
+#[test]
+fn the_features_of_webassembly_are_pinned_whatever_the_engine_has_on() {
+    let with = |items: &str| {
+        let memory = "(export \"memory\") 1)";
+        HONEST.component_with(When::Never, memory, &format!("{memory} {items}"))
+    };
+    let host = Host::open();
+    for items in UNPINNED {
+        let refused = host.policies.admit(&with(items)).map(|admitted| admitted.digest);
+        assert!(
+            matches!(
+                refused,
+                Err(AdmissionError::Compile { .. } | AdmissionError::WrongTypes { .. })
+            ),
+            "{items}: {refused:?}"
+        );
+    }
+    for items in PINNED {
+        let admitted = host.policies.admit(&with(items)).map_err(|error| error.in_words());
+        assert!(admitted.is_ok(), "{items}: {admitted:?}");
+    }
+}
+
+#[test]
+fn compiled_code_that_another_host_has_sealed_is_compiled_anew() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let bytes = policies::component("coarse");
+    let open = |name: &str, key: [u8; 32]| {
+        let cache = &cache.path().join(name);
+        let key = Some(CacheKey::from(key));
+        let setup = Setup { cache, key, backend: Backend::Native, compiler: None };
+        PolicyHost::open_as(setup).expect("a host")
+    };
+    let digest = open("one", [1; 32]).admit(&bytes).expect("a policy").digest;
+    open("other", [2; 32]).admit(&bytes).expect("a policy");
+    let file = |name: &str| cache.path().join(name).join(format!("{digest}.compiled"));
+    assert!(open("one", [1; 32]).load_compiled(Profile::Compact, digest), "its own");
+    std::fs::copy(file("other"), file("one")).expect("a copy");
+    assert!(!open("one", [1; 32]).load_compiled(Profile::Compact, digest), "another host's");
+    // Its own again, under the name of another policy.
+    let host = open("one", [1; 32]);
+    host.load(Profile::Compact, digest, &bytes).expect("compiled anew");
+    let renamed = Digest([9; 32]);
+    std::fs::copy(file("one"), cache.path().join(format!("one/{renamed}.compiled"))).expect("copy");
+    assert!(!host.load_compiled(Profile::Compact, renamed), "renamed");
 }
 
 #[test]

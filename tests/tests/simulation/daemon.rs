@@ -67,7 +67,8 @@ impl Daemon {
         let accounting = Arc::new(Accounting::new(policies.clone()));
         let opened = Journal::open_as_task(folder, Options::default(), accounting.clone());
         let (journal, opened, writer) = opened.map_err(|error| chain(&error))?;
-        runtime::load_policies(&journal, &policies, &accounting, &opened);
+        let missing = runtime::load_policies(&policies, &accounting, &opened);
+        runtime::compile_policies(&journal, &policies, &missing);
         let journal = Arc::new(journal);
         tokio::spawn(writer);
         let clock = opened.clock.clone();

@@ -57,6 +57,10 @@ struct Found {
     counted: u64,
     lines: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    billed: Vec<Ratio>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     cases: Vec<cases::Outcome>,
 }
 
@@ -67,6 +71,18 @@ struct Checked {
     holds: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     failed: Option<String>,
+}
+
+/// Sums of a policy's own lines under one rule. Numbers are texts, as they pass 2^53.
+#[derive(Debug, Serialize)]
+struct Ratio {
+    rule: String,
+    unit: String,
+    quantity: String,
+    billed: String,
+    /// Billed through used, rounded up to thousandths; absent if nothing was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -164,8 +180,39 @@ fn found(report: &Report, cases: Vec<cases::Outcome>) -> Found {
         declared: Declared::from(&report.description),
         counted: report.counted,
         lines: report.lines,
+        billed: report.billed.iter().map(ratio).collect(),
+        warnings: report.warnings.clone(),
         cases,
     }
+}
+
+fn ratio(billed: &conformance::Billed) -> Ratio {
+    let ratio = billed.thousandths();
+    Ratio {
+        rule: billed.rule.clone(),
+        unit: billed.unit.clone(),
+        quantity: billed.quantity.to_string(),
+        billed: billed.billed.to_string(),
+        ratio: ratio.map(|parts| format!("{}.{:03}", parts / 1_000, parts % 1_000)),
+    }
+}
+
+/// The rules of a policy's own lines, and the warnings; empty without any.
+fn remarks(found: &Found) -> String {
+    let mut text = String::new();
+    if !found.billed.is_empty() {
+        let rows = found.billed.iter().map(|one| {
+            let ratio = one.ratio.clone().unwrap_or_default();
+            let sums = [one.quantity.clone(), one.billed.clone(), ratio];
+            [one.rule.clone(), one.unit.clone()].into_iter().chain(sums).collect()
+        });
+        let head = ["RULE OF ITS OWN", "UNIT", "USED", "BILLED", "BILLED / USED"];
+        text.push_str(&format!("\n\n{}", output::table(&head, &[2, 3, 4], rows)));
+    }
+    for warning in &found.warnings {
+        text.push_str(&format!("\n\nwarning: {warning}"));
+    }
+    text
 }
 
 fn text(found: &Found) -> String {
@@ -186,13 +233,14 @@ fn text(found: &Found) -> String {
     });
     let told = format!(
         "{}\n\n{}\n\n{}\n\n{}\n\n\
-         {} intervals were counted, {} lines of its own were stated and checked",
+         {} intervals were counted, {} lines of its own were stated and checked{}",
         output::pairs(facts),
         output::declared(&found.declared),
         output::table(&["MUST HOLD", "CASES", "", ""], &[1], checks),
         output::table(&["FUEL OF", "TOOK", "MAY TAKE"], &[1, 2], fuel),
         found.counted,
-        found.lines
+        found.lines,
+        remarks(found)
     );
     if found.cases.is_empty() {
         return told;
