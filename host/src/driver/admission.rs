@@ -120,7 +120,7 @@ impl FromStr for Ratio {
         let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
         let is_plain = is_digits(whole) && is_digits(decimals) && decimals.len() <= 3;
-        if !is_plain || decimals.is_empty() {
+        if !is_plain || whole.is_empty() || decimals.is_empty() {
             return Err(unknown());
         }
         let thousandths: u32 = format!("{whole}{decimals:0<3}").parse().map_err(|_| unknown())?;
