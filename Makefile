@@ -94,6 +94,11 @@ audit: ## Check known vulnerabilities, licences and sources of all dependencies;
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	@cargo deny --locked check
 
+.PHONY: bench-large
+bench-large: ## Benchmark a journal of 30,000,000 facts; takes half an hour and 20 GB of disk
+	@scripts/setup bench
+	@cargo bench --locked -p tallyman-tests -- large
+
 .PHONY: fmt
 fmt: ## Format the code
 	@cargo fmt --all

@@ -461,6 +461,18 @@ pub mod tenant {
     /// Most fuel of a tenant's policies in a minute, on average: some seconds of one processor.
     /// Accounting of facts is counted and never refused.
     pub const FUEL_PER_MINUTE_MAX: u64 = 6_000_000_000;
+    /// Most bytes of disks, memories, snapshots and logs of all instances together. A console and a
+    /// log count as large as they may become.
+    pub const DISK_BYTES_MAX: u64 = 64 << 40;
+    /// Most bytes of price books and components that the journal keeps for it.
+    pub const STORED_BYTES_MAX: u64 = 4 << 30;
+    /// Most launches of machines in a minute, on average; as many may come at once. Requests beyond
+    /// are refused, and restarts wait. Two restarts of one instance are at least
+    /// `restart::BACKOFF_MS_MIN` apart.
+    pub const LAUNCHES_PER_MINUTE_MAX: u64 = 6_000;
+    /// Most changes of phase in a minute, on average. What happens is always recorded; beyond,
+    /// requests that would cause more are refused, and restarts wait.
+    pub const EVENTS_PER_MINUTE_MAX: u64 = 600_000;
 }
 
 /// Bounds of tokens.

@@ -1,11 +1,13 @@
 //! The composition root: the only place that names concrete implementations and ties them together.
 
 mod clocks;
+mod confinement;
 mod descriptors;
 mod door;
 mod error;
 mod hypervisors;
 mod membership;
+mod modes;
 mod options;
 mod policies;
 mod pruning;
@@ -31,7 +33,7 @@ use crate::driver::{Claim, Fleet, Parts};
 use crate::fleet::{self, Collector, Sender};
 use crate::heads::{self, Heads, Publisher};
 use crate::hypervisor::log::LogWatcher;
-use crate::hypervisor::{HostLaunches, Hypervisor};
+use crate::hypervisor::{HostLaunches, Hypervisor, VmmUser};
 use crate::image::Images;
 use crate::invoice::Issuer;
 use crate::journal::{Head, Journal};
@@ -152,7 +154,10 @@ fn recover(
         prober: Arc::new(HostProber::new(options.probe_networks.clone())?),
         launches: Arc::new(HostLaunches),
         networks: networks(options)?,
-        quota: Arc::new(TenantLimits(tenancy.clone())),
+        quota: Arc::new(TenantLimits {
+            tenancy: tenancy.clone(),
+            journal: records.journal.clone(),
+        }),
         machine: Claim::of_this_host(),
         ratios: options.ratios,
         disk: rooms.disk.clone(),
@@ -167,7 +172,9 @@ fn recover(
 
 /// The networks of guests, with the host's rules for them in force.
 fn networks(options: &Options) -> Result<Option<Arc<dyn Networks>>, RuntimeError> {
-    let made = options.network.clone().map(HostNetworks::new).transpose()?;
+    let user = options.vmm_user.as_ref();
+    let owner = user.map_or_else(|| rustix::process::geteuid().as_raw(), VmmUser::uid);
+    let made = options.network.clone().map(|asked| HostNetworks::new(asked, owner)).transpose()?;
     Ok(made.map(|networks| Arc::new(networks) as Arc<dyn Networks>))
 }
 
@@ -203,6 +210,12 @@ impl Daemon {
         let detecting = hypervisors::detect_all(&options);
         let (records, found) = tokio::join!(Records::open(&options), detecting);
         let records = records?;
+        modes::close_to_others(&options.data).map_err(|(path, source)| RuntimeError::File {
+            doing: "close to others",
+            path,
+            source,
+        })?;
+        confinement::warn();
         let (hypervisors, statuses) = found?;
         let way = membership::way(&options.fleet)?;
         let rooms = Rooms::open(&options, records.journal.head()).await?;

@@ -54,6 +54,14 @@ words!(
         RequestsPerS = "requests_per_s",
         /// Fuel that its policies burn for its requests in a minute, on average.
         FuelPerMinute = "fuel_per_minute",
+        /// Disks, memories, snapshots and logs of all its instances together, in bytes.
+        DiskBytes = "disk_bytes",
+        /// Price books and components that were stored for it, in bytes.
+        StoredBytes = "stored_bytes",
+        /// Launches of its machines in a minute, on average.
+        LaunchesPerMinute = "launches_per_minute",
+        /// Changes of phase of its instances in a minute, on average.
+        EventsPerMinute = "events_per_minute",
     }
 );
 
@@ -180,6 +188,10 @@ impl Quota {
             Limit::Policies => limits::POLICIES_MAX,
             Limit::RequestsPerS => limits::REQUESTS_PER_S_MAX,
             Limit::FuelPerMinute => limits::FUEL_PER_MINUTE_MAX,
+            Limit::DiskBytes => limits::DISK_BYTES_MAX,
+            Limit::StoredBytes => limits::STORED_BYTES_MAX,
+            Limit::LaunchesPerMinute => limits::LAUNCHES_PER_MINUTE_MAX,
+            Limit::EventsPerMinute => limits::EVENTS_PER_MINUTE_MAX,
         })
     }
 

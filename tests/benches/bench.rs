@@ -2,8 +2,9 @@
 //! machine is printed.
 //!
 //! Arguments after `--`: names of sections (`accounting durable swap lifecycle scale journal rating
-//! bill machines corners authors`), `--write` to put the report into `docs/benchmarks.md`, and
-//! `--small` to try the sections that have a small size in it.
+//! bill machines corners authors tenants`; `large` only by its name, for `make bench-large`),
+//! `--write` to put the report into `docs/benchmarks.md`, and `--small` to try the sections that
+//! have a small size in it.
 
 // Rates and ratios for people; nothing here is money or billed time.
 #![allow(clippy::float_arithmetic, clippy::unwrap_used, missing_docs)]
@@ -23,6 +24,7 @@ mod peer;
 mod rating;
 mod scale;
 mod swap;
+mod tenants;
 
 use measure::Report;
 
@@ -67,6 +69,12 @@ fn main() {
     }
     if wanted("authors") {
         authors::run(&mut report, &mut before);
+    }
+    if wanted("tenants") {
+        tenants::run(&mut report);
+    }
+    if sections.iter().any(|section| *section == "large") {
+        journal::large(&mut report);
     }
     report.say(&format!("\n{} goals missed", report.missed));
     if write {

@@ -10,6 +10,7 @@ use tallyman::invoice::{Computer, Engines, Named, View};
 use tallyman::journal::{Archive, Entry, FactQuery, NewActivation, NewPolicy, NewPrices, verify};
 use tallyman::tenant::Actor;
 use tallyman::units::Instant;
+use tallyman_tests::daemon::Daemon;
 use tallyman_tests::policies;
 
 use crate::durable::Rig;
@@ -29,15 +30,33 @@ fn tenant() -> TenantId {
 /// A policy and a book in force, then lives of instances: half of the facts are intents.
 async fn fill(rig: &Arc<Rig>) {
     put_under_rules(rig).await;
+    live(rig, FACTS, INSTANCES).await;
+    rig.journal.close().await.unwrap();
+}
+
+/// Fills the journal of a data folder with a million facts.
+pub(crate) fn fill_folder(data: &Path) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(fill(&Arc::new(Rig::open(data))));
+}
+
+/// Lives of instances, with so many facts in all.
+async fn live(rig: &Arc<Rig>, facts: usize, instances: usize) {
+    live_from(rig, facts, 0, instances).await;
+}
+
+/// The same for instances that are numbered from `first` on.
+async fn live_from(rig: &Arc<Rig>, facts: usize, first: usize, instances: usize) {
     let mut tasks = tokio::task::JoinSet::new();
     for part in 0..TASKS {
         let rig = rig.clone();
         tasks.spawn(async move {
             let mut moving = Vec::new();
-            for number in (part..INSTANCES).step_by(TASKS) {
-                moving.push(rig.instance(number).await);
+            for number in (part..instances).step_by(TASKS) {
+                moving.push(rig.instance(first + number).await);
             }
-            for _ in 0..FACTS / INSTANCES / 2 {
+            for _ in 0..facts / instances / 2 {
                 for instance in &mut moving {
                     instance.operation(&rig).await;
                 }
@@ -47,7 +66,6 @@ async fn fill(rig: &Arc<Rig>) {
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
-    rig.journal.close().await.unwrap();
 }
 
 async fn put_under_rules(rig: &Rig) {
@@ -196,4 +214,67 @@ pub(crate) fn run(report: &mut Report) {
     let mut lines = vec![note("sealing", format!("{sealed:.1} s"))];
     lines.extend(asked(&rig, &data));
     report.table("The same journal, sealed", lines);
+}
+
+/// Facts of a month of a fleet's host: 10,000 instances, 100 transitions a day, each with its
+/// intent, less the days on which they rest.
+const MONTH_FACTS: usize = 30_000_000;
+const MONTH_INSTANCES: usize = 10_000;
+/// Instances that live, and are then sealed, at a time.
+const MONTH_PARTS: usize = 10;
+
+/// Lives a month, sealing as it goes on. Returns the seconds that sealing took.
+async fn month(rig: &Arc<Rig>) -> f64 {
+    let mut sealed = 0.0;
+    put_under_rules(rig).await;
+    for part in 0..MONTH_PARTS {
+        let first = part * MONTH_INSTANCES / MONTH_PARTS;
+        live_from(rig, MONTH_FACTS / MONTH_PARTS, first, MONTH_INSTANCES / MONTH_PARTS).await;
+        let begin = Timer::now();
+        rig.journal.seal(None).await.unwrap();
+        sealed += begin.elapsed().as_secs_f64();
+    }
+    rig.journal.close().await.unwrap();
+    sealed
+}
+
+/// The questions to a month's journal, and the bytes of its facts.
+fn asked_of_a_month(rig: &Rig, data: &Path) -> Vec<Line> {
+    let facts = rig.journal.head().seq;
+    let each = bytes_of(data) as f64 / facts as f64;
+    let questions = Questions::new(rig, data);
+    let everything = timed(1, || questions.preview());
+    let last = timed(ROUNDS, || questions.compare());
+    let page = FactQuery { after: facts / 2, limit: Some(10), ..FactQuery::default() };
+    let page = timed(ROUNDS, || drop(rig.journal.facts(&page).unwrap()));
+    let bytes = format!("{each:.0} B");
+    vec![
+        Line::alone("bytes of a fact, all included", bytes, "at most 30", each <= 30.0),
+        Line::alone("preview of everything", millis(everything), "under 30 s", everything < 30.0),
+        Line::alone("the last thousandth", millis(last), "under 50 ms", last < 0.05),
+        note("a page of 10 facts from the middle", millis(page)),
+    ]
+}
+
+/// A month of a host, sealed as it goes on: start, memory, and previews of it.
+pub(crate) fn large(report: &mut Report) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
+    let data = folder.path().to_owned();
+    let sealed = runtime.block_on(month(&Arc::new(Rig::open(&data))));
+    let rig = Rig::open(&data);
+    let facts = rig.journal.head().seq;
+    let mut lines = vec![note("sealing, all of it", format!("{sealed:.0} s"))];
+    lines.extend(asked_of_a_month(&rig, &data));
+    runtime.block_on(rig.journal.close()).unwrap();
+    drop(rig);
+    let begin = Timer::now();
+    let daemon = Daemon::on(env!("CARGO_BIN_EXE_daemon"), folder);
+    let started = begin.elapsed().as_secs_f64();
+    let memory = crate::memory::resident_bytes_of(daemon.pid()) as f64 / f64::from(1 << 20);
+    let mib = format!("{memory:.0} MiB");
+    lines.push(Line::alone("start of the daemon", millis(started), "under 2 s", started < 2.0));
+    lines.push(Line::alone("memory of the daemon", mib, "under 300 MiB", memory < 300.0));
+    report.table(&format!("A month: {facts} facts of {MONTH_INSTANCES} instances, sealed"), lines);
 }

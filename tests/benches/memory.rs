@@ -4,7 +4,12 @@ use std::fs;
 
 /// Resident bytes now.
 pub(crate) fn resident_bytes() -> u64 {
-    let pages = fs::read_to_string("/proc/self/statm").unwrap();
+    resident_bytes_of(std::process::id())
+}
+
+/// Resident bytes of a process now.
+pub(crate) fn resident_bytes_of(pid: u32) -> u64 {
+    let pages = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
     pages.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4_096
 }
 

@@ -31,6 +31,7 @@ fn options(data: &Path) -> Options {
         letterhead: Letterhead::default(),
         receivers: Vec::new(),
         supervisor: None,
+        vmm_user: None,
         compiler: None,
         journal: tallyman::journal::Options::default(),
         fleet: Default::default(),

@@ -290,6 +290,14 @@ impl Daemon {
         command
     }
 
+    /// Process id of the daemon.
+    ///
+    /// # Panics
+    /// Panics if it is down.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it is up").id()
+    }
+
     /// Sends a signal to the daemon.
     pub fn signal(&self, signal: Signal) {
         kill_process(pid_of(self.child.as_ref().expect("it is up")), signal).expect("our child");

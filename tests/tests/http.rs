@@ -69,6 +69,7 @@ impl Server {
             letterhead: Letterhead { issuer: Some("Example Ltd".into()), prefix: "EX-".into() },
             receivers: Vec::new(),
             supervisor: None,
+            vmm_user: None,
             compiler: None,
             journal: journal::Options::default(),
             fleet: Default::default(),

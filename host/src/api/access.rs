@@ -93,6 +93,9 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     // authors of policies work on.
     ("GET", "/tenants/{id}/shadows/{digest}", EVERYBODY),
     ("DELETE", "/tenants/{id}/shadows/{digest}", AUTHORS),
+    // Names are the tenant's; destroying them is for whoever answers for the documents.
+    ("GET", "/tenants/{id}/names", ADMINS),
+    ("PUT", "/tenants/{id}/names", NOBODY_ELSE),
     ("GET", "/tenants/{id}/prices", EVERYBODY),
     ("PUT", "/tenants/{id}/prices", CHARGING),
     ("DELETE", "/tenants/{id}/prices/planned/{digest}", CHARGING),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State as Extract};
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -107,10 +107,7 @@ pub(super) async fn require(
     if let Some(tenant) = caller.scope.as_ref().filter(|_| !caller.is_operator()) {
         let tenant =
             state.tenancy.tenant(tenant).ok_or_else(|| ApiError::no_such_tenant(tenant, None))?;
-        // A host that catches up sends as fast as it is answered, one batch at a time.
-        if caller.role != Role::Host {
-            tenant.count_request(clock::boottime_ns())?;
-        }
+        count(&state, &tenant, caller.role, (request.method(), path.as_str()))?;
         seat = Some(
             state
                 .requests
@@ -260,4 +257,31 @@ mod tests {
         headers.append(TENANT_HEADER, "other".parse().expect("a value"));
         assert_eq!(tenant_named(&headers).expect_err("two").status(), 400);
     }
+}
+
+/// Counts a request of a tenant, and refuses one too many.
+fn count(
+    state: &State,
+    tenant: &Tenant,
+    role: Role,
+    (method, path): (&Method, &str),
+) -> Result<(), ApiError> {
+    let now_ns = clock::boottime_ns();
+    // A host that catches up sends as fast as it is answered, one batch at a time.
+    if role != Role::Host {
+        tenant.count_request(now_ns)?;
+    }
+    if causes_events(method, path) {
+        let happened = state.journal.figures().entered(tenant.id());
+        tenant.check_events(now_ns, happened)?;
+    }
+    Ok(())
+}
+
+/// True for requests that may make instances change their phase, except those that end or hold one.
+fn causes_events(method: &Method, path: &str) -> bool {
+    let calms = ["/stop", "/standby", "/pause", "/delete"];
+    *method == Method::POST
+        && path.starts_with("/instances")
+        && !calms.iter().any(|end| path.ends_with(end))
 }

@@ -303,6 +303,9 @@ impl From<FleetError> for ApiError {
             }
             FleetError::HostFull(_) => Self::conflict("insufficient_resources", message)
                 .hint("stop instances or put them into standby, or ask for less"),
+            FleetError::TooFast { tenant, limit, most, retry_after_s } => {
+                TooFast { tenant, limit, most, retry_after_s }.into()
+            }
             FleetError::Interrupted => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "interrupted", message).retry_after(1)
             }
@@ -413,10 +416,14 @@ impl From<TooFast> for ApiError {
         };
         match error.limit {
             Limit::FuelPerMinute => too_fast("fuel_exhausted"),
+            Limit::LaunchesPerMinute => too_fast("too_many_launches"),
+            Limit::EventsPerMinute => too_fast("too_many_events"),
             Limit::RequestsPerS
             | Limit::Instances
             | Limit::Vcpus
             | Limit::MemoryBytes
+            | Limit::DiskBytes
+            | Limit::StoredBytes
             | Limit::Policies => too_fast("too_many_requests"),
         }
     }

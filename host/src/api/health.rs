@@ -4,9 +4,12 @@ use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State as Extract;
+use axum::http::HeaderMap;
 
+use super::auth;
 use super::model::{DiskHealth, DiskState, HeadsHealth, Health, JournalHead, Timestamp};
 use super::{Shared, State};
+use crate::tenant::Role;
 
 /// The space of the data folder's disk; none if it can't be asked.
 fn disk(state: &State) -> Option<DiskHealth> {
@@ -41,19 +44,24 @@ fn heads(state: &State) -> HeadsHealth {
     }
 }
 
+/// The alerts that a caller may know of: those of its tenant, or all of the host for whoever runs
+/// or watches it. Without a token there are none.
+fn alerts(state: &State, headers: &HeaderMap) -> u64 {
+    let Ok(caller) = auth::caller(state, headers) else { return 0 };
+    let sees_all = matches!(caller.role(), Role::Operator | Role::Metrics);
+    let tenants = state.tenancy.tenants();
+    let seen = tenants.iter().filter(|tenant| sees_all || caller.scope() == Some(tenant.id()));
+    seen.map(|tenant| state.rollout.alerts(tenant.id()).len() as u64).sum()
+}
+
 /// Check that the daemon serves
 ///
-/// Needs no token.
+/// Needs no token. With one, `alerts` counts those of the token's tenant, and all for an operator.
 #[utoipa::path(get, path = "/health", tag = "host", responses(
     (status = 200, description = "The daemon serves", body = Health),
 ))]
-pub(super) async fn get_health(Extract(state): Shared) -> Json<Health> {
-    let alerts = state
-        .tenancy
-        .tenants()
-        .iter()
-        .map(|tenant| state.rollout.alerts(tenant.id()).len() as u64)
-        .sum();
+pub(super) async fn get_health(Extract(state): Shared, headers: HeaderMap) -> Json<Health> {
+    let alerts = alerts(&state, &headers);
     let head = state.journal.head();
     Json(Health {
         status: "ok".into(),

@@ -35,6 +35,7 @@ mod listen;
 mod logs;
 mod metrics;
 pub mod model;
+mod names;
 mod nap;
 mod network;
 mod one_offs;

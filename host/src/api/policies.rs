@@ -13,7 +13,7 @@ use super::error::{ApiError, ErrorBody};
 use super::model::{Declared, Policies, Policy, PolicyDetails, PolicyLimits, SelfTest};
 use super::present::timestamp;
 use super::shared::{Failures, HostFailure};
-use super::{Shared, State, blocking};
+use super::{Shared, State, blocking, quota};
 use crate::id::{Digest, TenantId};
 use crate::limits;
 use crate::policy::Profile;
@@ -180,6 +180,7 @@ pub(super) async fn upload_policy(
         true => None,
         false => Some(uploads.take(&tenant).ok_or_else(too_many)?),
     };
+    quota::check_stored(&state, &tenant, &bytes).await?;
     let upload = Upload {
         tenant: tenant.clone(),
         bytes: bytes.to_vec(),

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::error::ApiError;
 use super::{State, blocking};
-use crate::driver::{NewInstance, View};
-use crate::id::{InstanceName, TenantId};
+use crate::driver::{self, NewInstance, View};
+use crate::id::{Digest, InstanceName, TenantId};
 use crate::tenancy::{Reservation, Share};
+use crate::tenant::Limit;
 
 /// Reserves, for an instance that is being created or changed, its share of the tenant's limits.
 /// The reservation ends when the value is dropped.
@@ -32,6 +33,27 @@ pub(super) fn reserve(
     Ok(known.reserve(name, share, there)?)
 }
 
+/// Checks that a tenant may have a price book or a component stored.
+///
+/// # Errors
+/// 403 with the limit that would be exceeded.
+pub(super) async fn check_stored(
+    state: &Arc<State>,
+    tenant: &TenantId,
+    bytes: &[u8],
+) -> Result<(), ApiError> {
+    let known =
+        state.tenancy.tenant(tenant).ok_or_else(|| ApiError::no_such_tenant(tenant, None))?;
+    let digest = Digest::of(bytes);
+    let length = bytes.len() as u64;
+    let archive = state.journal.archive();
+    blocking(move || {
+        let stored = archive.stored_bytes(known.id(), &digest)?;
+        Ok(known.check_count(Limit::StoredBytes, stored.saturating_add(length))?)
+    })
+    .await
+}
+
 /// The share of its tenant's limits that a new instance will take.
 pub(super) async fn share_of_new(state: &Arc<State>, new: &NewInstance) -> Result<Share, ApiError> {
     let memory_bytes = match new.memory_bytes {
@@ -46,11 +68,12 @@ pub(super) async fn share_of_new(state: &Arc<State>, new: &NewInstance) -> Resul
             .await?
         }
     };
-    Ok(Share { vcpus: new.vcpus, memory_bytes })
+    // Its disks are known, and reserved, when it is laid out.
+    Ok(Share { vcpus: new.vcpus, memory_bytes, disk_bytes: 0 })
 }
 
 /// The share of its tenant's limits that an instance takes.
 pub(super) fn share_of(view: &View) -> Share {
-    let shape = view.live.shape;
-    Share { vcpus: shape.vcpus, memory_bytes: shape.memory_bytes }
+    let driver::Share { vcpus, memory_bytes, disk_bytes } = driver::Share::of(view.live.shape);
+    Share { vcpus, memory_bytes, disk_bytes }
 }

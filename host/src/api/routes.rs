@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 use super::{
     State, activations, acts, auth, automation, capabilities, compat, dashboard, error, events,
     exec, exports, files, fleet, health, images, instances, invoices, journal, kept, logs, metrics,
-    nap, one_offs, openapi, policies, proofs, resources, rules, sessions, shadows, snapshots,
-    stream, tariffs, tenants, tokens, withdrawals,
+    names, nap, one_offs, openapi, policies, proofs, resources, rules, sessions, shadows,
+    snapshots, stream, tariffs, tenants, tokens, withdrawals,
 };
 use crate::limits;
 
@@ -84,6 +84,7 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(tenants::set_limits))
         .routes(routes!(tenants::set_billing))
         .routes(routes!(tenants::set_billing_name))
+        .routes(routes!(names::get_names, names::set_names))
         .routes(routes!(tenants::set_fallback))
         .routes(routes!(activations::get_tenant_policy, activations::activate_policy))
         .routes(routes!(activations::roll_back_policy))

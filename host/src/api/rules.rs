@@ -19,7 +19,7 @@ use super::model::{
 };
 use super::present::timestamp;
 use super::shared::Failures;
-use super::{Shared, State, blocking};
+use super::{Shared, State, blocking, quota};
 use crate::billing::Change;
 use crate::id::{Digest, TenantId, clipped};
 use crate::invoice::{BookSet, BookSummary, ChangeError, Evidence, Overriding, Period};
@@ -69,6 +69,7 @@ pub(super) async fn set_prices(
     let at = at.map(|utc_ns| state.fleet.meter_to_come(utc_ns));
     state.fleet.read_traffic_before(&tenant, at).await;
     let now = state.fleet.now();
+    quota::check_stored(&state, &tenant, &bytes).await?;
     let set = state.issuer.set_prices(&tenant, (bytes.to_vec(), name), at, now, act).await?;
     Ok(Json(prices(&state, &tenant, set)))
 }

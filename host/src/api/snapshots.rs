@@ -316,7 +316,7 @@ async fn fork(
         .and_then(|name| parent.record.snapshots.iter().find(|kept| kept.name == *name));
     let share = kept.map_or_else(
         || quota::share_of(&parent),
-        |kept| Share { vcpus: kept.vcpus, memory_bytes: kept.memory_bytes },
+        |kept| Share { vcpus: kept.vcpus, memory_bytes: kept.memory_bytes, disk_bytes: 0 },
     );
     let _reserved = quota::reserve(state, &tenant, &new.name, share)?;
     let view = state.fleet.fork(&tenant, &parent.record.id, new).await?;

@@ -248,6 +248,10 @@ fn present(state: &State, tenant: &tenancy::Tenant) -> Tenant {
         policies: of(Limit::Policies),
         requests_per_s: of(Limit::RequestsPerS),
         fuel_per_minute: of(Limit::FuelPerMinute),
+        disk_bytes: of(Limit::DiskBytes),
+        stored_bytes: of(Limit::StoredBytes),
+        launches_per_minute: of(Limit::LaunchesPerMinute),
+        events_per_minute: of(Limit::EventsPerMinute),
     };
     let policy = state.fleet.timeline(tenant.id()).at(state.fleet.now());
     Tenant {
@@ -258,6 +262,7 @@ fn present(state: &State, tenant: &tenancy::Tenant) -> Tenant {
         instances: views.len() as u64,
         vcpus: sum(|view| share_of(view).vcpus.into()),
         memory_bytes: sum(|view| share_of(view).memory_bytes),
+        disk_bytes: sum(|view| share_of(view).disk_bytes),
         policies: state.rollout.policies_of(Some(tenant.id())).len() as u64,
         fuel: state.accounting.fuel(tenant.id()),
         billing_delegated: settings.billing_delegated,

@@ -117,6 +117,7 @@ impl Serve {
             letterhead: self.issuer.letterhead(),
             receivers: Vec::new(),
             supervisor: None,
+            vmm_user: None,
             // The running program also after its file was replaced, as for a host.
             compiler: Some("/proc/self/exe".into()),
             journal: journal::Options {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use ipnet::IpNet;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -19,7 +21,7 @@ use super::{archive, output};
 use crate::api::{Listen, parse_duration};
 use crate::delivery;
 use crate::fleet::Servers;
-use crate::hypervisor::Accelerator;
+use crate::hypervisor::{Accelerator, VmmUser};
 use crate::id::HostName;
 use crate::invoice::Letterhead;
 use crate::journal::{self, Head};
@@ -103,6 +105,10 @@ pub(super) struct Serve {
         default_value_t = CLOCK_WAIT_S
     )]
     clock_wait_s: u32,
+    /// User that virtual machine monitors run as, such as tallyman-vmm; takes root. The user of the
+    /// daemon if absent
+    #[arg(long, value_name = "USER", env = "TALLYMAN_VMM_USER", value_parser = VmmUser::named)]
+    vmm_user: Option<VmmUser>,
     #[command(flatten)]
     issuer: Issuer,
     /// The file that names the receivers of events; `receivers.json` in the data folder if absent
@@ -299,6 +305,8 @@ impl Serve {
 
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         start_log();
+        // Whatever is made from here on is the owner's alone.
+        umask(Mode::RWXG | Mode::RWXO);
         let options = self.options(global)?;
         serve(options, "serves", STOPPED).await
     }
@@ -328,6 +336,7 @@ impl Serve {
             letterhead: self.issuer.letterhead(),
             receivers,
             supervisor: None,
+            vmm_user: self.vmm_user,
             // The running program also after its file was replaced: compiled code must fit this
             // version.
             compiler: Some("/proc/self/exe".into()),

@@ -10,7 +10,7 @@ use super::output;
 
 use super::client::Client;
 use crate::api::model::{
-    Billing, BillingName, CreateTenant, EndedTenant, Fallback, Suspension, Tenant,
+    Billing, BillingName, CreateTenant, EndedTenant, Fallback, Suspension, Tenant, TenantLimits,
 };
 use crate::api::{format_size, parse_size};
 use crate::tenancy::SELF;
@@ -128,6 +128,18 @@ pub(super) struct SetLimits {
     /// Most fuel that its policies burn per minute, on average
     #[arg(long)]
     fuel_per_minute: Option<u64>,
+    /// Most bytes of disks, memories, snapshots and logs of all its instances, such as 1TB
+    #[arg(long, value_parser = parse_size)]
+    disk: Option<u64>,
+    /// Most bytes of price books and components that are stored for it, such as 100MB
+    #[arg(long, value_parser = parse_size)]
+    stored: Option<u64>,
+    /// Most launches of machines per minute, on average
+    #[arg(long)]
+    launches_per_minute: Option<u64>,
+    /// Most changes of phase per minute, on average
+    #[arg(long)]
+    events_per_minute: Option<u64>,
     /// A limit to reset to its default, by its name in JSON, such as memory_bytes; may be repeated
     #[arg(long = "default", value_name = "LIMIT")]
     defaults: Vec<Limit>,
@@ -191,6 +203,10 @@ impl SetLimits {
             Limit::Policies => self.policies,
             Limit::RequestsPerS => self.requests_per_s,
             Limit::FuelPerMinute => self.fuel_per_minute,
+            Limit::DiskBytes => self.disk,
+            Limit::StoredBytes => self.stored,
+            Limit::LaunchesPerMinute => self.launches_per_minute,
+            Limit::EventsPerMinute => self.events_per_minute,
         };
         let named = Limit::ALL
             .into_iter()
@@ -265,6 +281,8 @@ fn details(tenant: &Tenant) -> String {
         ("instances", of(tenant.instances.to_string(), limits.instances.to_string())),
         ("vcpus", of(tenant.vcpus.to_string(), limits.vcpus.to_string())),
         ("memory", of(format_size(tenant.memory_bytes), format_size(limits.memory_bytes))),
+        ("disk", of(format_size(tenant.disk_bytes), format_size(limits.disk_bytes))),
+        ("rates", Some(rates(limits))),
         ("policies", of(tenant.policies.to_string(), limits.policies.to_string())),
         ("requests", Some(format!("{} a second", limits.requests_per_s))),
         (
@@ -276,4 +294,14 @@ fn details(tenant: &Tenant) -> String {
         ),
     ];
     output::pairs(rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// The limits of what happens in a minute, and of what is stored.
+fn rates(limits: &TenantLimits) -> String {
+    format!(
+        "{} launches and {} events a minute; {} stored",
+        limits.launches_per_minute,
+        limits.events_per_minute,
+        format_size(limits.stored_bytes)
+    )
 }

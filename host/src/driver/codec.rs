@@ -195,6 +195,16 @@ pub(super) fn decode_record(text: &str) -> Result<(Spec, Vec<Snapshot>), CodecEr
     Ok((spec, snapshots))
 }
 
+/// A stored record without tags; none if it can't be read.
+pub fn without_tags(text: &str) -> Option<String> {
+    let (mut spec, mut snapshots) = decode_record(text).ok()?;
+    spec.tags.clear();
+    for snapshot in &mut snapshots {
+        snapshot.tags.clear();
+    }
+    serde_json::to_string(&RecordOut { spec: &spec, snapshots: &snapshots }).ok()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

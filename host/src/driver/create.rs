@@ -35,6 +35,7 @@ impl Host {
             return Err(FleetError::TooMany(limits::KNOWN_MAX));
         }
         self.disk.require(0).map_err(FleetError::DiskLow)?;
+        self.quota.launch(&tenant)?;
         let host = self.clone();
         let named = new.name.clone();
         let record = blocking(move || host.prepare(tenant, new)).await?;

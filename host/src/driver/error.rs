@@ -84,6 +84,18 @@ pub enum FleetError {
     /// The host has too little room for it.
     #[error("{0}")]
     HostFull(Full),
+    /// The tenant is over a limit of its rates.
+    #[error("tenant '{tenant}' is over its limit of {most} {limit}")]
+    TooFast {
+        /// The tenant.
+        tenant: TenantId,
+        /// The limit.
+        limit: Limit,
+        /// The limit's value, in its unit.
+        most: u64,
+        /// Seconds to wait before the next try, 1 or more.
+        retry_after_s: u32,
+    },
     /// The instance's hypervisor lacks a capability. The text is for the client.
     #[error("{0}")]
     Unsupported(String),

@@ -413,12 +413,7 @@ impl Fleet {
     /// The instances of a tenant that are not deleted, oldest first.
     pub fn list(&self, tenant: &TenantId) -> Vec<Arc<View>> {
         let directory = self.0.directory();
-        directory
-            .by_row
-            .values()
-            .filter(|slot| slot.tenant == *tenant)
-            .map(|slot| slot.view())
-            .collect()
+        directory.of_tenant(tenant).map(|slot| slot.view()).collect()
     }
 
     /// The instances of every tenant that has any, oldest first; none of those that are deleted.
@@ -620,7 +615,7 @@ impl Fleet {
     pub fn unsettled(&self, tenant: &TenantId, before: Instant) -> Unsettled {
         let directory = self.0.directory();
         let mut unsettled = Unsettled::default();
-        for slot in directory.by_row.values().filter(|slot| slot.tenant == *tenant) {
+        for slot in directory.of_tenant(tenant) {
             let view = slot.view();
             let intent = view.live.intent.as_ref();
             let name = view.record.name.to_string();

@@ -71,29 +71,28 @@ pub(super) struct Reserved {
 /// Starts the task of an instance, which processes the orders in its mailbox.
 pub(super) type StartTask = fn(Arc<Host>, Arc<Slot>, Receiver<Order>);
 
-/// Instances that are not deleted, by row, id and name.
+/// Instances that are not deleted, by row, id, name and tenant.
+#[derive(Default)]
 pub(super) struct Directory {
     pub(super) by_row: BTreeMap<Row, Arc<Slot>>,
     pub(super) by_id: BTreeMap<InstanceId, Arc<Slot>>,
     pub(super) by_name: HashMap<(TenantId, InstanceName), Arc<Slot>>,
+    by_tenant: HashMap<TenantId, BTreeMap<Row, Arc<Slot>>>,
 }
 
 impl Directory {
     /// The directory of these slots.
     pub(super) fn of(slots: Vec<Arc<Slot>>) -> Self {
-        Self {
-            by_name: slots
-                .iter()
-                .map(|slot| ((slot.tenant.clone(), slot.name.clone()), slot.clone()))
-                .collect(),
-            by_id: slots.iter().map(|slot| (slot.id.clone(), slot.clone())).collect(),
-            by_row: slots.into_iter().map(|slot| (slot.row, slot)).collect(),
-        }
+        let mut directory = Self::default();
+        slots.into_iter().for_each(|slot| directory.insert(slot));
+        directory
     }
 
     pub(super) fn insert(&mut self, slot: Arc<Slot>) {
         self.by_name.insert((slot.tenant.clone(), slot.name.clone()), slot.clone());
         self.by_id.insert(slot.id.clone(), slot.clone());
+        let own = self.by_tenant.entry(slot.tenant.clone()).or_default();
+        own.insert(slot.row, slot.clone());
         self.by_row.insert(slot.row, slot);
     }
 
@@ -105,6 +104,17 @@ impl Directory {
         }
         self.by_id.remove(&slot.id);
         self.by_row.remove(&slot.row);
+        if let Some(own) = self.by_tenant.get_mut(&slot.tenant) {
+            own.remove(&slot.row);
+            if own.is_empty() {
+                self.by_tenant.remove(&slot.tenant);
+            }
+        }
+    }
+
+    /// The instances of a tenant, oldest first.
+    pub(super) fn of_tenant(&self, tenant: &TenantId) -> impl Iterator<Item = &Arc<Slot>> {
+        self.by_tenant.get(tenant).into_iter().flat_map(BTreeMap::values)
     }
 
     /// The instance of `tenant` with this id or name, or the only one whose id has this prefix.
@@ -245,10 +255,12 @@ impl Host {
         let Record { id, tenant, name, .. } = record;
         let there = || {
             let directory = self.directory();
-            let slots = directory.by_row.values().filter(|slot| slot.tenant == *tenant);
+            let slots = directory.of_tenant(tenant);
             slots.map(|slot| (slot.name.clone(), Share::of(slot.view().live.shape))).collect()
         };
-        let grows = after.vcpus > before.vcpus || after.memory_bytes > before.memory_bytes;
+        let grows = after.vcpus > before.vcpus
+            || after.memory_bytes > before.memory_bytes
+            || after.disk_bytes > before.disk_bytes;
         let of_tenant = grows.then(|| self.quota.reserve(tenant, name, after, &there));
         let of_tenant = of_tenant.transpose()?;
         let admit = |claim| {

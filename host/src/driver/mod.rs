@@ -61,6 +61,7 @@ mod timers;
 mod watch;
 
 pub use admission::{Capacity, Claim, Full, Ratio, Ratios, Resource, UnknownRatio};
+pub use codec::without_tags;
 pub use error::FleetError;
 pub use fleet::{Fleet, IntervalPage, Parts, Unsettled, Waiting};
 pub use live::{Health, HealthStatus, Live, Restarts, View};

@@ -120,7 +120,8 @@ impl Snapshot {
     /// Share of its tenant's limits that an instance takes after a revert to this snapshot.
     pub(super) fn share(&self) -> Share {
         let memory_bytes = self.memory.map_or(self.memory_bytes, |memory| memory.guest_bytes);
-        Share { vcpus: self.vcpus, memory_bytes }
+        // Putting it back copies what it holds.
+        Share { vcpus: self.vcpus, memory_bytes, disk_bytes: 0 }
     }
 
     /// Bytes on disk now.

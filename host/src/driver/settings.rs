@@ -175,14 +175,22 @@ pub struct Share {
     pub vcpus: u32,
     /// Guest memory in bytes.
     pub memory_bytes: u64,
+    /// Disks, memories, snapshots and logs in bytes; a console and a log count as large as they may
+    /// become.
+    pub disk_bytes: u64,
 }
 
 impl Share {
     /// The share of an instance with this shape.
     pub fn of(shape: Shape) -> Self {
-        Self { vcpus: shape.vcpus, memory_bytes: shape.memory_bytes }
+        let files = shape.disk_bytes.saturating_add(shape.snapshot_bytes);
+        let disk_bytes = files.saturating_add(LOG_BYTES);
+        Self { vcpus: shape.vcpus, memory_bytes: shape.memory_bytes, disk_bytes }
     }
 }
+
+/// Bytes that the console and the log of an instance's virtual machine monitor may take.
+const LOG_BYTES: u64 = instance::CONSOLE_BYTES_MAX + instance::VMM_LOG_BYTES_MAX;
 
 /// The guard of a reserved share: dropping it frees the share.
 pub type Reservation = Box<dyn Send + Sync>;
@@ -202,6 +210,12 @@ pub trait Quota: Send + Sync {
         share: Share,
         there: &dyn Fn() -> Vec<(InstanceName, Share)>,
     ) -> Result<Reservation, FleetError>;
+
+    /// Counts a launch of a machine of a tenant.
+    ///
+    /// # Errors
+    /// [`FleetError::TooFast`] if there were too many of late, or too many events.
+    fn launch(&self, tenant: &TenantId) -> Result<(), FleetError>;
 }
 
 /// The condition under which an instance goes to standby by itself: nobody has reported activity

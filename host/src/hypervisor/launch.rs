@@ -24,11 +24,12 @@ use super::follow::{Followed, follow};
 use super::pre_spawn::Supervisors;
 use super::process::Process;
 use super::snapshot::absent;
-use super::supervisor::{Identity, LaunchOrder, Program};
+use super::supervisor::{Identity, LaunchOrder, Program, VmmUser};
 use super::vcpus::{VcpuChanges, VcpuEvent};
 use super::watch::{Changes, Folders};
 use super::{
-    AgentSocket, Exit, ExitStatus, HypervisorError, Launched, MachineSpec, Observed, Vm, files,
+    AgentSocket, Exit, ExitStatus, HypervisorError, Launched, MachineSpec, Observed, Supervising,
+    Vm, files,
 };
 use crate::billing::BootId;
 use crate::clock;
@@ -43,6 +44,8 @@ const LOG_TAIL_BYTES: u64 = 2_048;
 /// Launches machines, and finds them again.
 pub(super) struct Launcher {
     supervisors: Supervisors,
+    /// The user that VMMs run as; none for that of the daemon.
+    user: Option<VmmUser>,
     folders: Folders,
     /// Longest time for a supervisor to start its VMM, in milliseconds.
     launch_ms_max: u64,
@@ -71,10 +74,11 @@ pub(super) enum Found {
 }
 
 impl Launcher {
-    pub(super) fn new(supervisor: PathBuf) -> Result<Self, HypervisorError> {
+    pub(super) fn new(supervisor: Supervising) -> Result<Self, HypervisorError> {
         let folders = Folders::new().map_err(HypervisorError::file("watch", "/"))?;
         Ok(Self {
-            supervisors: Supervisors::new(supervisor),
+            supervisors: Supervisors::new(supervisor.program),
+            user: supervisor.user,
             folders,
             launch_ms_max: LAUNCH_MS_MAX,
             withdraw_ms_max: CONTROL_MS_MAX,
@@ -99,7 +103,7 @@ impl Launcher {
         let mut order = Ordered::new(&run);
         let started =
             async {
-                LaunchOrder::new(spec, program, kept).write(&run)?;
+                LaunchOrder::new(spec, program, self.user.clone(), kept).write(&run)?;
                 let spawn = self.spawn(&mut order, &mut changes, &log);
                 let identity = within(self.launch_ms_max, "the supervisor", spawn).await?;
                 self.supervisors.refill();
@@ -601,11 +605,15 @@ mod tests {
         script: &str,
         ms: (u64, u64),
     ) -> (Result<Started, HypervisorError>, PathBuf) {
-        let launcher = Launcher::new(supervisor(folder, script)).expect("inotify");
+        let launcher = Launcher::new(supervisor(folder, script).into()).expect("inotify");
         let launcher = Launcher { launch_ms_max: ms.0, withdraw_ms_max: ms.1, ..launcher };
         let spec = spec(&folder.join("one"));
-        let program =
-            Program { path: Path::new("/vmm"), args: Vec::new(), wiring: Wiring::Firecracker };
+        let program = Program {
+            path: Path::new("/vmm"),
+            args: Vec::new(),
+            wiring: Wiring::Firecracker,
+            snapshot: None,
+        };
         let started = launcher.start(&spec, program, &()).await;
         (started, files::run(&spec.dir, 1))
     }

@@ -16,7 +16,8 @@ use super::launch::{Found, Launcher, Started};
 use super::snapshot::{Manifest, blocking};
 use super::supervisor::{Program, Wiring};
 use super::{
-    Adopted, Description, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Origin, Vm,
+    Adopted, Description, Hypervisor, HypervisorError, Kind, Launched, MachineSpec, Origin,
+    Supervising, Vm,
 };
 use crate::limits::instance::{CONTROL_MS_MAX, LAUNCH_MS_MAX};
 
@@ -133,7 +134,7 @@ impl<V> Managed<V> {
     pub(super) fn new(
         vendor: V,
         description: Description,
-        supervisor: PathBuf,
+        supervisor: Supervising,
     ) -> Result<Self, HypervisorError> {
         let launcher = Launcher::new(supervisor)?;
         Ok(Self { vendor, description, launcher })
@@ -150,7 +151,11 @@ async fn launch<V: Vendor>(
     let spec = &checked(spec, description)?;
     let source = open(vendor, spec, origin)?;
     let Plan { args, kept, config } = vendor.launch(description, spec, &source)?;
-    let program = Program { path: &description.program, args, wiring: V::WIRING };
+    let snapshot = match &source {
+        Source::Boot => None,
+        Source::Snapshot(source) => Some(source.folder.clone()),
+    };
+    let program = Program { path: &description.program, args, wiring: V::WIRING, snapshot };
     let started = launcher.start(spec, program, &kept).await?;
     let greeted = vendor.greet(spec, kept, &started, Greeting::Launched);
     let machine = prepare::<V>(greeted, config, source).await;

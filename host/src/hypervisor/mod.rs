@@ -59,6 +59,7 @@ pub use snapshot::{StopSignal, compress, unpack};
 pub use strays::MachineProcess;
 use strays::machine_processes;
 pub use supervisor::traffic::ended_traffic;
+pub use supervisor::{Confinement, VmmUser, confinement};
 pub use usage::{Usage as ProcessUsage, usage};
 
 /// The raw host clocks at the moment of an act. [`crate::clock::Clock::reading_of`] converts a
@@ -75,6 +76,33 @@ impl Stamp {
     /// Reads the clocks.
     pub fn now() -> Self {
         Self { boottime_ns: clock::boottime_ns(), wall_ns: clock::wall_ns() }
+    }
+}
+
+/// This program as the supervisor of VMMs: run as `<program> supervise` beside every one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Supervising {
+    /// The program.
+    pub program: PathBuf,
+    /// The user that VMMs run as; `None` for the supervisor's own.
+    pub user: Option<VmmUser>,
+}
+
+impl From<PathBuf> for Supervising {
+    fn from(program: PathBuf) -> Self {
+        Self { program, user: None }
+    }
+}
+
+impl From<&Path> for Supervising {
+    fn from(program: &Path) -> Self {
+        program.to_owned().into()
+    }
+}
+
+impl From<&str> for Supervising {
+    fn from(program: &str) -> Self {
+        PathBuf::from(program).into()
     }
 }
 

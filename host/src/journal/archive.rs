@@ -105,6 +105,24 @@ impl Archive {
         })
     }
 
+    /// Returns the bytes of price books and components that are stored for a tenant, without those
+    /// of this digest.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn stored_bytes(&self, tenant: &TenantId, without: &Digest) -> Result<u64, ReadError> {
+        let sql = "SELECT
+            (SELECT coalesce(sum(length(bytes)), 0) FROM document WHERE digest != ?2 AND digest IN
+             (SELECT digest FROM prices WHERE tenant = ?1)) +
+            (SELECT coalesce(sum(length(bytes)), 0) FROM policy WHERE digest != ?2 AND digest IN
+             (SELECT digest FROM policy_fact JOIN fact ON seq = policy_fact.fact
+              WHERE tenant = ?1 AND body ->> '$.kind' = 'policy-admitted'))";
+        self.readers.with(|db| {
+            let values = (tenant.as_str(), without.to_string());
+            Ok(db.prepare_cached(sql)?.query_row(values, |row| uint(row, 0))?)
+        })
+    }
+
     /// Returns every instance that a tenant ever had, deleted ones included, in order of creation.
     ///
     /// # Errors

@@ -166,6 +166,12 @@ impl Figures {
         time.tenants.iter_mut().map(read).collect()
     }
 
+    /// Entries into phases of a tenant's instances since the opening.
+    pub fn entered(&self, tenant: &TenantId) -> u64 {
+        let time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
+        time.tenants.get(tenant).map_or(0, |tally| tally.completed.entered.iter().sum())
+    }
+
     /// Transactions since the opening.
     pub fn committed(&self) -> u64 {
         self.commits.read().count

@@ -23,6 +23,7 @@ mod migrate;
 mod open;
 mod period;
 mod read;
+mod removal;
 mod replica;
 mod reserve;
 mod schema;
@@ -66,6 +67,7 @@ pub use figures::{Counted, Figures};
 pub use hosts::hosts_folder;
 pub use period::SpanQuery;
 pub use read::{FactQuery, Page};
+pub use removal::Redact;
 pub use replica::{Described, Handed, Replica, TakeError};
 pub use segment::{Listed, SealError, Segment};
 pub use verify::{

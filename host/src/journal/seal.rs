@@ -5,11 +5,12 @@ use rusqlite::Connection;
 use super::Journal;
 use super::entry::Entry;
 use super::error::{CommitError, ReadError};
+use super::removal::{Redact, Removal};
 use super::schema::int;
 use super::segment::{self, Draft, Listed, SealError, Segment};
 use super::writer::Request;
 use crate::billing::{HostFact, Sealed};
-use crate::id::Digest;
+use crate::id::{Digest, TenantId};
 use crate::units::Instant;
 
 /// Most facts of one segment.
@@ -73,6 +74,17 @@ impl Journal {
         self.readers.with(|db| Ok(self.readers.store.list(db)?))
     }
 
+    /// Removes the names of a tenant's deleted instances, whose ids take their place, and what
+    /// `redact` leaves out of their records. Facts and documents stay as they are.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub async fn forget_names(&self, tenant: &TenantId, redact: Redact) -> Result<(), CommitError> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.request(Request::Remove(Removal::Names(tenant.clone(), redact), answer), answered)
+            .await
+    }
+
     /// Asks a question that takes long, beside everything else.
     async fn ask<T: Send + 'static>(
         &self,
@@ -101,7 +113,7 @@ impl Journal {
 
     async fn remove(&self, ranges: Vec<(u64, u64)>) -> Result<(), CommitError> {
         let (answer, answered) = tokio::sync::oneshot::channel();
-        self.request(Request::Remove(ranges, answer), answered).await
+        self.request(Request::Remove(Removal::Facts(ranges), answer), answered).await
     }
 }
 

@@ -21,6 +21,7 @@ use super::entry::{
 use super::error::{CommitError, is_no_space};
 use super::figures::{self, Figures};
 use super::read;
+use super::removal::Removal;
 use super::reserve::Reserve;
 use super::schema::{self, WITHDRAWN, int, uint};
 use super::tables::{self, MILESTONE_FACTS, Milestone};
@@ -52,9 +53,6 @@ const GATHER_NS_MAX: u64 = 1_000_000;
 /// The answer to a request.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, CommitError>>;
 
-/// First and last numbers of facts.
-pub(super) type Ranges = Vec<(u64, u64)>;
-
 /// A request to the writer.
 pub(super) enum Request {
     /// Commit an entry.
@@ -63,8 +61,8 @@ pub(super) enum Request {
     Alive(Answer<Instant>),
     /// Move the log into the database, and refuse later requests.
     Close(Answer<()>),
-    /// Remove the rows of facts that are sealed, in these ranges.
-    Remove(Ranges, Answer<()>),
+    /// Remove something from the tables.
+    Remove(Removal, Answer<()>),
 }
 
 impl Request {
@@ -225,8 +223,8 @@ pub(super) struct Batch {
     pub(super) alive: Vec<Answer<Instant>>,
     /// Set if the batch is the last one.
     close: Option<Answer<()>>,
-    /// Rows to be removed after it.
-    remove: Option<(Ranges, Answer<()>)>,
+    /// Removal that follows it.
+    remove: Option<(Removal, Answer<()>)>,
 }
 
 impl Batch {
@@ -234,7 +232,7 @@ impl Batch {
         match request {
             Request::Commit(pending) => self.entries.push(*pending),
             Request::Alive(answer) => self.alive.push(answer),
-            Request::Remove(ranges, answer) => self.remove = Some((ranges, answer)),
+            Request::Remove(what, answer) => self.remove = Some((what, answer)),
             Request::Close(answer) => self.close = Some(answer),
         }
     }
@@ -364,8 +362,8 @@ impl Writer {
             self.failure.send_replace(Some(reason.clone()));
             return Err(reason);
         }
-        if let Some((ranges, answer)) = remove {
-            let _ = answer.send(self.remove(&ranges));
+        if let Some((what, answer)) = remove {
+            let _ = answer.send(self.remove(&what));
         }
         let Some(answer) = close else { return Ok(()) };
         self.close();
@@ -554,15 +552,9 @@ impl Writer {
         }
     }
 
-    /// Removes rows of sealed facts. Nothing is lost if that fails: it can be tried again.
-    fn remove(&mut self, ranges: &[(u64, u64)]) -> Result<(), CommitError> {
+    fn remove(&mut self, what: &Removal) -> Result<(), CommitError> {
         let removed = self.begin().and_then(|()| {
-            let mut delete =
-                self.db.prepare_cached("DELETE FROM fact WHERE seq BETWEEN ?1 AND ?2")?;
-            for &(first, last) in ranges {
-                self.log_load += delete.execute([int(first), int(last)])? as u64 / 8;
-            }
-            drop(delete);
+            self.log_load += what.apply(&self.db)? / 8;
             self.execute("COMMIT")
         });
         if removed.is_err() && !self.db.is_autocommit() {

@@ -49,14 +49,17 @@ pub struct Settings {
 pub struct HostNetworks {
     pool: Pool,
     name_servers: Vec<Ipv4Addr>,
+    /// The user that opens the devices of guests.
+    owner: u32,
 }
 
 impl HostNetworks {
-    /// The networks that settings ask for, with the host's rules for them in force.
+    /// The networks that settings ask for, with the host's rules for them in force. `owner` is the
+    /// user that virtual machine monitors run as.
     ///
     /// # Errors
     /// [`NetworkError::Unfit`] if the host lacks something, and any other of setting the rules.
-    pub fn new(settings: Settings) -> Result<Self, NetworkError> {
+    pub fn new(settings: Settings, owner: u32) -> Result<Self, NetworkError> {
         let Settings { pool, mut name_servers, open } = settings;
         let lacks = tools::examine();
         if !lacks.is_empty() {
@@ -68,7 +71,7 @@ impl HostNetworks {
             name_servers = reachable(&fs::read_to_string(RESOLVER).unwrap_or_default());
         }
         name_servers.truncate(NAME_SERVERS_MAX);
-        Ok(Self { pool, name_servers })
+        Ok(Self { pool, name_servers, owner })
     }
 }
 
@@ -102,7 +105,7 @@ impl Networks for HostNetworks {
         let namespace = Namespace::new()?;
         let counters = namespace.run(|| {
             switch()?;
-            tools::ip(&inside(plan))?;
+            tools::ip(&inside(plan, self.owner))?;
             tools::nft(&of_launch(plan))?;
             Counters::open()
         });
@@ -195,13 +198,12 @@ fn switch() -> Result<(), NetworkError> {
 
 /// The devices of a namespace. A device that takes one segment at a time is given packets that are
 /// as large as on the wire, so that they are counted as they are on the wire.
-fn inside(plan: &Plan) -> Vec<String> {
+fn inside(plan: &Plan, owner: u32) -> Vec<String> {
     let guest = plan.address;
     let gateway = Pool::gateway(guest);
     let device = device(guest);
     let host = std::process::id();
-    // The virtual machine monitor opens it without privileges.
-    let owner = rustix::process::geteuid().as_raw();
+    // The virtual machine monitor opens the tap without privileges.
     vec![
         format!("link add {UPLINK} type veth peer name {device} netns {host}"),
         format!("tuntap add dev {TAP} mode tap user {owner}"),

@@ -83,12 +83,17 @@ impl Rollout {
     pub fn directory(&self, tenant: &TenantId) -> Directory {
         let fleet = self.fleet.clone();
         let journal = self.journal.clone();
+        let pseudonyms = self.tenancy.pseudonyms().clone();
         let tenant = tenant.clone();
         Arc::new(move |id: &InstanceId| {
             let missing = || EvidenceError::Missing(format!("the record of instance {id}"));
             if let Ok(view) = fleet.find_closed(&tenant, id) {
-                let tags = view.record.spec.tags.clone().into_iter().collect();
-                return Ok(Named { id: id.to_string(), name: view.record.name.to_string(), tags });
+                let mapping = pseudonyms.mapping(&tenant);
+                let mapping = mapping.map_err(|error| EvidenceError::Missing(error.to_string()))?;
+                let name = mapping.name(id.as_str(), view.record.name.as_str());
+                let tags = view.record.spec.tags.clone().into_iter();
+                let tags = tags.filter(|_| mapping.has_tags()).collect();
+                return Ok(Named { id: id.to_string(), name, tags });
             }
             let found = journal.archive().instance_of_hosts(id)?;
             let stored = found.filter(|stored| stored.tenant == tenant).ok_or_else(missing)?;

@@ -1,6 +1,5 @@
 //! The hypervisors of this host.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -10,7 +9,7 @@ use super::options::Options;
 use crate::api;
 use crate::hypervisor::{
     CloudHypervisor, CloudHypervisorConfig, Firecracker, FirecrackerConfig, Hypervisor,
-    HypervisorError, Kind, Qemu, QemuConfig,
+    HypervisorError, Kind, Qemu, QemuConfig, Supervising,
 };
 
 /// Detects the hypervisors. Returns those that work on this host, the default first, and the status
@@ -28,7 +27,8 @@ pub(super) async fn detect_all(
     if options.fleet.is_collector() {
         return Ok((Vec::new(), Vec::new()));
     }
-    let supervisor = options.supervisor.clone().map_or_else(own, Ok)?;
+    let program = options.supervisor.clone().map_or_else(own, Ok)?;
+    let supervisor = Supervising { program, user: options.vmm_user.clone() };
     let mut usable = Vec::new();
     let mut statuses = Vec::new();
     let mut missing = Vec::new();
@@ -58,7 +58,7 @@ pub(super) async fn detect_all(
 async fn detect(
     kind: Kind,
     options: &Options,
-    supervisor: PathBuf,
+    supervisor: Supervising,
 ) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
     let qemu = |supervisor| QemuConfig {
         program: options.qemu.clone(),

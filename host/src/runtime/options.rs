@@ -11,7 +11,7 @@ use crate::delivery::Receiver;
 use crate::driver::Ratios;
 use crate::fleet::Servers;
 use crate::heads::Hook;
-use crate::hypervisor::Accelerator;
+use crate::hypervisor::{Accelerator, VmmUser};
 use crate::id::HostName;
 use crate::invoice::Letterhead;
 use crate::journal;
@@ -67,6 +67,8 @@ pub struct Options {
     pub stores: Arc<Stores>,
     /// The daemon's own care of old facts.
     pub retention: retention::Plan,
+    /// The user that virtual machine monitors run as; `None` for that of this process.
+    pub vmm_user: Option<VmmUser>,
     /// The place that signed heads are published to; `None` for none.
     pub heads_to: Option<Hook>,
 }

@@ -8,16 +8,19 @@ mod bucket;
 mod ended;
 mod jwt;
 mod operator;
+mod pseudonyms;
 mod standings;
 mod tenant;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rand::RngCore;
 
 pub use jwt::{Bearer, Jwt, JwtConfig, JwtConfigError, JwtError};
 pub use operator::{OperatorToken, OperatorTokenError};
+pub use pseudonyms::{Mapping, Pseudonyms};
 pub use standings::Admission;
 pub use tenant::{Exceeded, Reservation, Share, Tenant, TooFast};
 
@@ -118,6 +121,7 @@ pub struct TokenRequest {
 
 /// All tenants, their tokens, and the standings of policies with them.
 pub struct Tenancy {
+    pseudonyms: Pseudonyms,
     journal: Arc<Journal>,
     clock: Clock,
     tenants: RwLock<BTreeMap<TenantId, Arc<Tenant>>>,
@@ -143,7 +147,9 @@ impl Tenancy {
         };
         let mut tokens = tokens.into_iter().map(|token| (token.id, Arc::new(token))).collect();
         ended::forget(&mut tokens, None, clock.now());
+        let data = journal.path().parent().map(Path::to_owned).unwrap_or_default();
         Self {
+            pseudonyms: Pseudonyms::of(&data),
             journal,
             clock,
             tenants: RwLock::new(tenants.into_iter().map(tenant).collect()),
@@ -151,6 +157,11 @@ impl Tenancy {
             standings: Standings::new(standings, admissions),
             changing: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The names of instances in documents.
+    pub fn pseudonyms(&self) -> &Pseudonyms {
+        &self.pseudonyms
     }
 
     /// The tenant with this id; none if it does not exist.

@@ -21,6 +21,10 @@ pub struct Tenant {
     settings: ArcSwap<Settings>,
     requests: Bucket,
     fuel: Bucket,
+    launches: Bucket,
+    events: Bucket,
+    /// Events since the start of the daemon that are in the bucket already.
+    events_seen: AtomicU64,
     /// Fuel burned since the start of the daemon that is in the bucket already.
     fuel_seen: AtomicU64,
     /// Shares of instances that are being made or changed, which count already.
@@ -34,6 +38,8 @@ pub struct Share {
     pub vcpus: u32,
     /// Memory in bytes.
     pub memory_bytes: u64,
+    /// Disks, memories, snapshots and logs in bytes.
+    pub disk_bytes: u64,
 }
 
 /// A limit that would be exceeded.
@@ -86,6 +92,9 @@ impl Tenant {
             settings: ArcSwap::from_pointee(settings),
             requests: Bucket::default(),
             fuel: Bucket::default(),
+            launches: Bucket::default(),
+            events: Bucket::default(),
+            events_seen: AtomicU64::new(0),
             fuel_seen: AtomicU64::new(0),
             reserved: Mutex::default(),
         }
@@ -136,6 +145,33 @@ impl Tenant {
             .map_err(|wait_ns| self.too_fast(Limit::FuelPerMinute, most, wait_ns))
     }
 
+    /// Counts a launch of a machine at `now_ns` nanoseconds of `CLOCK_BOOTTIME`.
+    ///
+    /// # Errors
+    /// [`TooFast`]; the launch is not counted.
+    pub fn count_launch(&self, now_ns: u64) -> Result<(), TooFast> {
+        let most = self.settings.load().quota.get(Limit::LaunchesPerMinute);
+        let rate = Rate { units: most, window_ns: 60 * SECOND_NS, burst: 1 };
+        self.launches
+            .take(now_ns, rate)
+            .map_err(|wait_ns| self.too_fast(Limit::LaunchesPerMinute, most, wait_ns))
+    }
+
+    /// Notes the events that happened since the start of the daemon, and checks that a request may
+    /// cause more.
+    ///
+    /// # Errors
+    /// [`TooFast`] until enough time has passed.
+    pub fn check_events(&self, now_ns: u64, happened: u64) -> Result<(), TooFast> {
+        let most = self.settings.load().quota.get(Limit::EventsPerMinute);
+        let rate = Rate { units: most, window_ns: 60 * SECOND_NS, burst: 1 };
+        let seen = self.events_seen.fetch_max(happened, Ordering::Relaxed);
+        self.events.spend(now_ns, rate, happened.saturating_sub(seen));
+        self.events
+            .check(now_ns, rate)
+            .map_err(|wait_ns| self.too_fast(Limit::EventsPerMinute, most, wait_ns))
+    }
+
     fn too_fast(&self, limit: Limit, most: u64, wait_ns: u64) -> TooFast {
         let retry_after_s = u32::try_from(wait_ns.div_ceil(SECOND_NS)).unwrap_or(u32::MAX).max(1);
         TooFast { tenant: self.id.clone(), limit, most, retry_after_s }
@@ -156,11 +192,21 @@ impl Tenant {
         // Read under the lock: a share stays reserved until its instance is among those of `there`.
         let mut all: HashMap<_, _> = there().into_iter().collect();
         all.extend(reserved.iter().map(|(name, share)| (name.clone(), *share)));
-        all.insert(name.clone(), share);
-        self.check_count(Limit::Instances, all.len() as u64)?;
-        self.check_count(Limit::Vcpus, all.values().map(|share| u64::from(share.vcpus)).sum())?;
-        let memory = all.values().fold(0_u64, |sum, share| sum.saturating_add(share.memory_bytes));
-        self.check_count(Limit::MemoryBytes, memory)?;
+        let before = all.insert(name.clone(), share);
+        if before.is_none() {
+            self.check_count(Limit::Instances, all.len() as u64)?;
+        }
+        let before = before.unwrap_or_default();
+        let parts: [(Limit, fn(&Share) -> u64); 3] = [
+            (Limit::Vcpus, |share| share.vcpus.into()),
+            (Limit::MemoryBytes, |share| share.memory_bytes),
+            (Limit::DiskBytes, |share| share.disk_bytes),
+        ];
+        // What does not grow passes, also above a limit that was lowered.
+        for (limit, of) in parts.into_iter().filter(|(_, of)| of(&share) > of(&before)) {
+            let sum = all.values().map(of).fold(0, u64::saturating_add);
+            self.check_count(limit, sum)?;
+        }
         reserved.insert(name.clone(), share);
         Ok(Reservation { tenant: self.clone(), name: name.clone() })
     }
@@ -197,7 +243,7 @@ mod tests {
         text.parse().expect("a name")
     }
 
-    const SMALL: Share = Share { vcpus: 1, memory_bytes: 10 };
+    const SMALL: Share = Share { vcpus: 1, memory_bytes: 10, disk_bytes: 5 };
 
     #[test]
     fn what_is_being_made_counts_until_it_is_there_and_not_twice() {
@@ -215,10 +261,10 @@ mod tests {
     #[test]
     fn each_limit_is_checked_and_a_change_counts_as_what_it_will_be() {
         let tenant = tenant(&[(Limit::Vcpus, 4), (Limit::MemoryBytes, 100)]);
-        let there = || vec![(name("a"), Share { vcpus: 2, memory_bytes: 60 })];
+        let there = || vec![(name("a"), Share { vcpus: 2, memory_bytes: 60, disk_bytes: 0 })];
         let try_one = |name_text: &str, vcpus, memory_bytes| {
             tenant
-                .reserve(&name(name_text), Share { vcpus, memory_bytes }, there)
+                .reserve(&name(name_text), Share { vcpus, memory_bytes, disk_bytes: 0 }, there)
                 .map(drop)
                 .map_err(|no| no.limit)
         };
@@ -228,6 +274,31 @@ mod tests {
         assert_eq!(try_one("b", 0, u64::MAX), Err(Limit::MemoryBytes));
         assert_eq!(try_one("a", 4, 100), Ok(()), "it grows, and is not counted twice");
         assert_eq!(try_one("a", 5, 100), Err(Limit::Vcpus));
+    }
+
+    #[test]
+    fn bytes_on_disk_are_a_sum_over_instances_and_what_does_not_grow_passes() {
+        let tenant = tenant(&[(Limit::DiskBytes, 100), (Limit::MemoryBytes, 10)]);
+        let there = || vec![(name("a"), Share { vcpus: 1, memory_bytes: 50, disk_bytes: 60 })];
+        let grown = |name_text: &str, disk_bytes| {
+            let share = Share { vcpus: 1, memory_bytes: 50, disk_bytes };
+            tenant.reserve(&name(name_text), share, there).map(drop).map_err(|no| no.limit)
+        };
+        assert_eq!(grown("a", 100), Ok(()), "its memory is above a limit that was lowered");
+        assert_eq!(grown("a", 101), Err(Limit::DiskBytes));
+        assert_eq!(grown("b", 40), Err(Limit::MemoryBytes), "a new one");
+    }
+
+    #[test]
+    fn launches_and_events_come_as_many_at_once_as_in_a_minute() {
+        let tenant = tenant(&[(Limit::LaunchesPerMinute, 2), (Limit::EventsPerMinute, 60)]);
+        assert_eq!((tenant.count_launch(0), tenant.count_launch(0)), (Ok(()), Ok(())));
+        let refused = tenant.count_launch(0).expect_err("the third");
+        assert_eq!((refused.limit, refused.retry_after_s), (Limit::LaunchesPerMinute, 30));
+        assert_eq!(tenant.check_events(0, 60), Ok(()));
+        let refused = tenant.check_events(0, 70).expect_err("too many");
+        assert_eq!((refused.limit, refused.retry_after_s), (Limit::EventsPerMinute, 10));
+        assert_eq!(tenant.check_events(10 * SECOND_NS, 70), Ok(()));
     }
 
     #[test]

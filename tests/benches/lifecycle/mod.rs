@@ -290,6 +290,7 @@ async fn measure(folder: PathBuf) -> (([Pair; 4], f64), [Pair; 2], Pair) {
         letterhead: Letterhead::default(),
         receivers: Vec::new(),
         supervisor: Some(env!("CARGO_BIN_EXE_daemon").into()),
+        vmm_user: None,
         compiler: None,
         journal: tallyman::journal::Options::default(),
         fleet: Default::default(),

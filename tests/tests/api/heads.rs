@@ -200,7 +200,8 @@ fn hook(folder: &Path) -> String {
     let path = folder.join("hook.sh");
     let place = folder.display();
     let text = format!(
-        "#!/bin/sh\n[ ! -e {place}/down ] || exit 7\ncat >> {place}/heads.txt\necho >> {place}/heads.txt\n"
+        "#!/bin/sh\n[ ! -e {place}/down ] || exit 7\n\
+         (cat; echo) >> {place}/heads.txt\n"
     );
     fs::write(&path, text).expect("written");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("executable");

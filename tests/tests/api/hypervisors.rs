@@ -151,7 +151,7 @@ fn type_key(daemon: &Daemon, id: &str, key: char) {
 }
 
 /// Kills the virtual machine monitor of an instance; its supervisor reports the exit.
-fn kill_vmm(daemon: &Daemon, id: &str) {
+pub(crate) fn kill_vmm(daemon: &Daemon, id: &str) {
     let newest = daemon.launches(id).pop().expect("a launch");
     let run = tallyman::hypervisor::files::run(&daemon.instance(id), newest);
     let pid = tallyman_tests::machine::pid_of(&run, "vmm").expect("identity");

@@ -527,6 +527,35 @@ fn a_tenant_reads_its_own_invoices_and_no_others() {
     reader.post(path, &json!({"to": "2026-01-01"})).refused(403, "forbidden", "tenant-reader");
 }
 
+#[test]
+fn documents_say_pseudonyms_whose_key_can_be_destroyed_and_are_proved_all_the_same() {
+    let mut daemon = daemon();
+    let api = daemon.api();
+    put_prices(api, BOOK);
+    let path = "/tenants/default/names";
+    assert_eq!(api.get(path).done()["mode"], json!("plain"));
+    let body = json!({"name": "anna-laptop", "image": "tiny", "tags": {"owner": "anna"}});
+    api.put(path, &json!({"mode": "pseudonyms"})).done();
+    let id = api.post("/instances", &body).done()["id"].as_str().expect("an id").to_owned();
+    api.wait(&id, "Running");
+    let mapping = api.get(path).done()["names"].clone();
+    let (pseudonym, name) = mapping.as_object().expect("names").iter().next().expect("one");
+    assert_eq!(name, &json!("anna-laptop"));
+    let document = close(api).to_string();
+    assert!(document.contains(pseudonym) && !document.contains("anna"), "{document}");
+    api.delete(&format!("/instances/{id}")).done();
+    api.put(path, &json!({"mode": "plain"})).refused(400, "invalid", "can't be undone");
+    assert_eq!(api.put(path, &json!({"mode": "destroyed"})).done()["names"], json!({}));
+    let later = close(api).to_string();
+    assert!(later.contains(&id) && !later.contains("anna"), "{later}");
+    daemon.stop();
+    proves(&["verify"], daemon.folder());
+    let db = rusqlite::Connection::open(daemon.folder().join("tallyman.db")).expect("the journal");
+    let sql = "SELECT count(*) FROM instance WHERE name LIKE '%anna%' OR record LIKE '%anna%'";
+    let left: i64 = db.query_row(sql, [], |row| row.get(0)).expect("a number");
+    assert_eq!(left, 0);
+}
+
 /// Changes a row of the database directly.
 fn tamper(daemon: &Daemon, sql: &str) {
     let db = rusqlite::Connection::open(daemon.folder().join("tallyman.db")).expect("the journal");

@@ -6,8 +6,10 @@ mod hostile;
 
 mod archive;
 mod boots;
+mod bounds;
 mod cli;
 mod copies;
+mod covered;
 mod dashboard;
 mod delivery;
 mod door;

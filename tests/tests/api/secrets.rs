@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -96,4 +97,54 @@ fn keys_of_signed_tokens_come_and_go_without_a_restart() {
     daemon.signal(Signal::HUP);
     says(&daemon, counts, 2);
     assert_eq!(both(), [401, 200]);
+}
+
+/// The value of a line of a process's status.
+fn status_of(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+    line.split_whitespace().next().expect("a value").to_owned()
+}
+
+/// A user that each Linux has, and its id.
+const USER: (&str, u32) = ("daemon", 1);
+
+/// Proves that the newest machine of an instance runs as the user, and can't become another.
+fn runs_as_the_user(daemon: &Daemon, id: &str) {
+    let newest = daemon.launches(id).pop().expect("a launch");
+    let run = tallyman::hypervisor::files::run(&daemon.instance(id), newest);
+    let pid = tallyman_tests::machine::pid_of(&run, "vmm").expect("an identity");
+    assert_eq!(status_of(pid, "Uid:"), USER.1.to_string());
+    assert_eq!(status_of(pid, "NoNewPrivs:"), "1");
+}
+
+#[test]
+fn machines_run_as_a_user_of_their_own_that_the_journal_is_closed_to() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT RUN: only root can start machines as another user");
+        return;
+    }
+    let mut daemon = daemon();
+    daemon.stop();
+    daemon.add_arguments(&["--vmm-user", USER.0]);
+    daemon.start_again();
+    let api = daemon.api();
+    let id = api.create_running("web");
+    runs_as_the_user(&daemon, &id);
+    api.command(&id, "standby");
+    api.command(&id, "restore");
+    api.post(&format!("/instances/{id}/snapshots"), &json!({"name": "kept"})).done();
+    let fork = json!({"name": "twin", "from_running": true});
+    let twin = api.post(&format!("/instances/{id}/fork"), &fork).done();
+    let twin = twin["id"].as_str().expect("an id").to_owned();
+    api.command(&twin, "restore");
+    runs_as_the_user(&daemon, &twin);
+    for name in ["tallyman.db", "token", "head-key.pem", "heads.jsonl"] {
+        let path = daemon.folder().join(name);
+        let mut cat = std::process::Command::new("cat");
+        let read = cat.arg(&path).uid(USER.1).gid(USER.1).output().expect("run");
+        assert!(!read.status.success(), "{name} is open to the user of machines");
+    }
+    api.command(&id, "stop");
+    daemon.prove_journal();
 }

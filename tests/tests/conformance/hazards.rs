@@ -119,7 +119,7 @@ fn replace(snapshot: &Path, name: &str, bytes: &[u8]) {
 /// host.
 async fn snapshot(bed: &Bed, spec: &MachineSpec) -> Result<PathBuf, Outcome> {
     let mut launched = bed.ready(spec).await;
-    let to = bed.path("snapshot");
+    let to = spec.dir.join("snapshot");
     launched.vm.pause().await.expect("pause");
     let saved = launched.vm.save(&to).await;
     launched.vm.quit().await.expect("quit");
@@ -205,10 +205,10 @@ async fn what_is_written_in_a_hundredth_of_the_time_is_all_of_the_memory(bed: Ar
     for round in ["first", "second"] {
         heartbeat_after(&spec, heartbeats(&spec).len() + 1).await;
         launched.vm.pause().await.expect("pause");
-        let ours = bed.path(round);
+        let ours = spec.dir.join(round);
         launched.vm.save(&ours).await.expect("save");
-        let state = bed.path("full-state");
-        let memory = bed.path(&format!("full-{round}"));
+        let state = spec.dir.join("full-state");
+        let memory = spec.dir.join(format!("full-{round}"));
         let body =
             json!({ "snapshot_type": "Full", "snapshot_path": state, "mem_file_path": memory });
         let answer = vmm
@@ -227,15 +227,18 @@ async fn what_is_written_in_a_hundredth_of_the_time_is_all_of_the_memory(bed: Ar
     // A machine on a snapshot's memory has only part of its own present.
     let child = large("child");
     let grandchild = large("grandchild");
-    let launched =
-        bed.hypervisor.launch(&child, Origin::Snapshot(bed.path("second"))).await.expect("fork");
+    let launched = bed
+        .hypervisor
+        .launch(&child, Origin::Snapshot(spec.dir.join("second")))
+        .await
+        .expect("fork");
     launched.vm.resume().await.expect("resume");
     heartbeat_after(&child, 1).await;
     launched.vm.pause().await.expect("pause");
-    launched.vm.save(&bed.path("third")).await.expect("save");
+    launched.vm.save(&child.dir.join("third")).await.expect("save");
     let launched = bed
         .hypervisor
-        .launch(&grandchild, Origin::Snapshot(bed.path("third")))
+        .launch(&grandchild, Origin::Snapshot(child.dir.join("third")))
         .await
         .expect("fork");
     launched.vm.resume().await.expect("resume");

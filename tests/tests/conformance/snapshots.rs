@@ -98,7 +98,7 @@ fn check_unsaved(to: &Path) {
 /// A snapshot of a machine at work that has ended.
 async fn snapshot_of(bed: &Bed, spec: &MachineSpec) -> Result<PathBuf, Outcome> {
     let mut launched = bed.ready(spec).await;
-    let to = bed.path("snapshot");
+    let to = spec.dir.join("snapshot");
     launched.vm.pause().await.expect("pause");
     saved(bed, spec, &launched, &to).await?;
     launched.vm.quit().await.expect("quit");
@@ -120,7 +120,7 @@ async fn a_saved_machine_is_held_and_goes_on(bed: Arc<Bed>) -> Outcome {
     let spec = bed.spec("one");
     let launched = bed.ready(&spec).await;
     launched.vm.pause().await.expect("pause");
-    here!(saved(&bed, &spec, &launched, &bed.path("snapshot")).await);
+    here!(saved(&bed, &spec, &launched, &spec.dir.join("snapshot")).await);
     launched.vm.resume().await.expect("resume");
     heartbeat_after(&spec, heartbeats(&spec).len() + 1).await;
     assert_no_gap(&spec);
@@ -139,7 +139,7 @@ async fn a_save_that_fails_leaves_nothing_behind_and_a_machine_that_goes_on(
     launched.vm.resume().await.expect("resume");
     heartbeat_after(&spec, heartbeats(&spec).len()).await;
     launched.vm.pause().await.expect("pause");
-    here!(saved(&bed, &spec, &launched, &bed.path("snapshot")).await);
+    here!(saved(&bed, &spec, &launched, &spec.dir.join("snapshot")).await);
     Outcome::Passed
 }
 
@@ -149,17 +149,17 @@ async fn a_machine_is_saved_as_often_as_one_likes_but_nothing_is_overwritten(
     let spec = bed.spec("one");
     let launched = bed.ready(&spec).await;
     launched.vm.pause().await.expect("pause");
-    let first = bed.path("first");
+    let first = spec.dir.join("first");
     here!(saved(&bed, &spec, &launched, &first).await);
     let occupied = launched.vm.save(&first).await;
     assert!(matches!(occupied, Err(HypervisorError::Spec { .. })), "{occupied:?}");
-    let again = launched.vm.save(&bed.path("again")).await;
+    let again = launched.vm.save(&spec.dir.join("again")).await;
     assert!(matches!(again, Ok(_) | Err(HypervisorError::SavedBefore)), "{again:?}");
     launched.vm.resume().await.expect("resume");
     heartbeat_after(&spec, heartbeats(&spec).len()).await;
     launched.vm.pause().await.expect("pause");
-    here!(saved(&bed, &spec, &launched, &bed.path("second")).await);
-    let forks = [(bed.spec("of-first"), first), (bed.spec("of-second"), bed.path("second"))];
+    here!(saved(&bed, &spec, &launched, &spec.dir.join("second")).await);
+    let forks = [(bed.spec("of-first"), first), (bed.spec("of-second"), spec.dir.join("second"))];
     for (fork, folder) in forks {
         let launched = bed.hypervisor.launch(&fork, Origin::Snapshot(folder)).await.expect("fork");
         launched.vm.resume().await.expect("resume");
@@ -171,7 +171,7 @@ async fn a_machine_is_saved_as_often_as_one_likes_but_nothing_is_overwritten(
 
 async fn what_runs_or_never_ran_is_not_saved(bed: Arc<Bed>) -> Outcome {
     let spec = bed.spec("one");
-    let to = bed.path("snapshot");
+    let to = spec.dir.join("snapshot");
     let launched = bed.hypervisor.launch(&spec, Origin::Boot).await.expect("launch");
     match launched.vm.save(&to).await {
         Err(HypervisorError::Save { .. }) => check_unsaved(&to),
@@ -190,7 +190,7 @@ async fn what_runs_or_never_ran_is_not_saved(bed: Arc<Bed>) -> Outcome {
 
 async fn a_vmm_that_is_killed_under_a_save_leaves_no_snapshot(bed: Arc<Bed>) -> Outcome {
     let spec = bed.spec("one");
-    let to = bed.path("snapshot");
+    let to = spec.dir.join("snapshot");
     let mut launched = bed.ready(&spec).await;
     launched.vm.pause().await.expect("pause");
     let killer = async { launched.vm.kill().expect("kill") };
@@ -222,7 +222,7 @@ async fn a_restored_machine_goes_on_with_the_next_heartbeat(bed: Arc<Bed>) -> Ou
     assert_no_gap(&spec);
     assert_eq!(console(&spec).matches("PROGRAM-START").count(), 1);
     launched.vm.pause().await.expect("pause");
-    here!(saved(&bed, &spec, &launched, &bed.path("second")).await);
+    here!(saved(&bed, &spec, &launched, &spec.dir.join("second")).await);
     Outcome::Passed
 }
 
@@ -392,7 +392,7 @@ async fn a_vmm_that_is_killed_under_a_restore_spoils_no_snapshot(bed: Arc<Bed>) 
 async fn source(bed: &Bed, name: &str) -> Result<(Launched, MachineSpec, PathBuf), Outcome> {
     let spec = with_disk(bed, bed.spec(name));
     let launched = bed.ready(&spec).await;
-    let to = bed.path("snapshot");
+    let to = spec.dir.join("snapshot");
     launched.vm.pause().await.expect("pause");
     saved(bed, &spec, &launched, &to).await?;
     Ok((launched, spec, to))

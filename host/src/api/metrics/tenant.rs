@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::State;
 use super::super::model::InstanceState;
 use super::format::{Family, Labels, Samples};
-use crate::driver::View;
+use crate::driver::{Share, View};
 use crate::id::TenantId;
 use crate::journal::Counted;
 use crate::rollout::Attention;
@@ -24,6 +24,7 @@ struct Crowd {
     vcpus: u64,
     memory_bytes: u64,
     snapshot_bytes: u64,
+    disk_bytes: u64,
 }
 
 impl Crowd {
@@ -38,6 +39,7 @@ impl Crowd {
             crowd.vcpus += u64::from(view.live.shape.vcpus);
             crowd.memory_bytes += view.live.shape.memory_bytes;
             crowd.snapshot_bytes += view.live.shape.snapshot_bytes;
+            crowd.disk_bytes += Share::of(view.live.shape).disk_bytes;
         }
         crowd
     }
@@ -180,7 +182,7 @@ fn of_bills(state: &State, figures: &[Figures]) -> [Family; 2] {
 }
 
 fn of_limits(figures: &[Figures]) -> [Family; 2] {
-    let by_resource = |values: &dyn Fn(&Figures) -> [(&'static str, u64); 4]| {
+    let by_resource = |values: &dyn Fn(&Figures) -> [(&'static str, u64); 5]| {
         let samples = figures.iter().flat_map(|one| {
             values(one).map(|(resource, value)| (one.with("resource", resource), value))
         });
@@ -196,6 +198,7 @@ fn of_limits(figures: &[Figures]) -> [Family; 2] {
                     ("vcpus", one.crowd.vcpus),
                     ("memory_bytes", one.crowd.memory_bytes),
                     ("snapshot_bytes", one.crowd.snapshot_bytes),
+                    ("disk_bytes", one.crowd.disk_bytes),
                 ]
             }),
         },
@@ -209,6 +212,7 @@ fn of_limits(figures: &[Figures]) -> [Family; 2] {
                     ("vcpus", quota.get(Limit::Vcpus)),
                     ("memory_bytes", quota.get(Limit::MemoryBytes)),
                     ("policies", quota.get(Limit::Policies)),
+                    ("disk_bytes", quota.get(Limit::DiskBytes)),
                 ]
             }),
         },

@@ -15,8 +15,9 @@ pub struct Health {
     pub status: String,
     /// Version of the daemon.
     pub version: String,
-    /// Number of quarantined policies, of all tenants, that need an operator's attention; `GET
-    /// /tenants/{id}/policy` lists a tenant's.
+    /// Number of quarantined policies that need an operator's attention: of all tenants for an
+    /// operator's token, of one for a tenant's, 0 without one. `GET /tenants/{id}/policy` lists
+    /// them.
     pub alerts: u64,
     /// The end of the journal.
     pub journal: JournalHead,

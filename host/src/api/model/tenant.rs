@@ -32,6 +32,18 @@ pub struct TenantLimits {
     pub requests_per_s: u64,
     /// Most fuel that its policies burn per minute, on average.
     pub fuel_per_minute: u64,
+    /// Most bytes of disks, memories, snapshots and logs of all its instances together.
+    #[serde(default)]
+    pub disk_bytes: u64,
+    /// Most bytes of price books and components that are stored for it.
+    #[serde(default)]
+    pub stored_bytes: u64,
+    /// Most launches of machines per minute, on average; restarts beyond wait.
+    #[serde(default)]
+    pub launches_per_minute: u64,
+    /// Most changes of phase per minute, on average, above which requests are refused.
+    #[serde(default)]
+    pub events_per_minute: u64,
 }
 
 /// A tenant, with its limits and its present use of them.
@@ -51,6 +63,10 @@ pub struct Tenant {
     pub vcpus: u64,
     /// Memory of those instances together, in bytes.
     pub memory_bytes: u64,
+    /// Bytes of disks, memories, snapshots and logs of those instances together; a console and a
+    /// log count as large as they may become.
+    #[serde(default)]
+    pub disk_bytes: u64,
     /// Number of its policies, the standard one included.
     pub policies: u64,
     /// Fuel that its policies have burned since the start of the daemon.
@@ -124,4 +140,28 @@ pub struct EndedTenant {
 pub struct Fallback {
     /// The steps in the order in which they are tried; the first that is possible is taken.
     pub ladder: Vec<FallbackStep>,
+}
+
+/// The names of instances in a tenant's documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SetDocumentNames {
+    /// Names and tags as they are.
+    Plain,
+    /// Pseudonyms by a key of the tenant's own, and no tags.
+    Pseudonyms,
+    /// The key was destroyed: ids in place of names, and no tags.
+    Destroyed,
+}
+
+/// The names of instances in a tenant's documents, and the mapping.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DocumentNames {
+    /// The kind of names.
+    pub mode: SetDocumentNames,
+    /// The name of each instance that is not deleted, by the one in documents; empty for plain
+    /// names.
+    #[serde(default)]
+    pub names: std::collections::BTreeMap<String, String>,
 }

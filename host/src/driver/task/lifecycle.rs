@@ -49,6 +49,7 @@ impl Task {
         self.require_space(&request)?;
         // Reserved until the new shape is published.
         let _reserved = self.reserve_growth(&request)?;
+        self.count_launch(&request)?;
         self.accept(&request, by).await?;
         let outcome = self.act(request).await;
         self.settle(outcome).await
@@ -70,18 +71,26 @@ impl Task {
 
     /// Reserves what the request makes the instance grow to.
     fn reserve_growth(&self, request: &Request) -> Result<Reserved, FleetError> {
-        let before = Share::of(self.live().shape);
+        let shape = self.live().shape;
+        let before = Share::of(shape);
+        let memory_bytes = if self.state().has_vmm() { shape.memory_bytes } else { 0 };
+        let grown = |by: u64| before.disk_bytes.saturating_add(by);
         let after = match request {
             Request::Resize { memory_bytes } => Share { memory_bytes: *memory_bytes, ..before },
-            Request::Revert { snapshot } => self.kept(snapshot)?.share(),
+            Request::Revert { snapshot } => {
+                Share { disk_bytes: before.disk_bytes, ..self.kept(snapshot)?.share() }
+            }
+            Request::Standby => Share { disk_bytes: grown(memory_bytes), ..before },
+            Request::Snapshot(_) => {
+                let disk_bytes = memory_bytes.saturating_add(shape.disk_bytes);
+                Share { disk_bytes: grown(disk_bytes), ..before }
+            }
             Request::Start
             | Request::Stop { .. }
             | Request::Pause
             | Request::Resume
-            | Request::Standby
             | Request::Restore
             | Request::Delete
-            | Request::Snapshot(_)
             | Request::Discard { .. }
             // The share of each new instance is reserved when that is made.
             | Request::Fork { .. } => before,
@@ -109,6 +118,25 @@ impl Task {
             | Request::Revert { .. }
             // What each new instance has is reserved when that is made.
             | Request::Fork { .. } => None,
+        }
+    }
+
+    /// Counts the launch that a request makes. A restart over the limit of the tenant waits.
+    fn count_launch(&self, request: &Request) -> Result<(), FleetError> {
+        match request {
+            Request::Start | Request::Restore => {
+                self.host.quota.launch(&self.recorder.record.tenant)
+            }
+            Request::Stop { .. }
+            | Request::Pause
+            | Request::Resume
+            | Request::Standby
+            | Request::Delete
+            | Request::Snapshot(_)
+            | Request::Discard { .. }
+            | Request::Revert { .. }
+            | Request::Resize { .. }
+            | Request::Fork { .. } => Ok(()),
         }
     }
 

@@ -19,15 +19,15 @@ use super::launch::Started;
 use super::managed::{Greeting, Managed, Plan, Source, Vendor};
 use super::snapshot::SavedBy;
 use super::supervisor::{CONTROL_FD, EVENTS_FD, Wiring};
-use super::{Description, HypervisorError, Kind, MachineSpec, files};
+use super::{Description, HypervisorError, Kind, MachineSpec, Supervising, files};
 
 /// Configuration of Cloud Hypervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloudHypervisorConfig {
     /// Cloud Hypervisor: a path, or a name on `PATH`.
     pub program: PathBuf,
-    /// This program itself: run as `<supervisor> supervise` beside every VMM.
-    pub supervisor: PathBuf,
+    /// This program itself, beside every VMM.
+    pub supervisor: Supervising,
 }
 
 /// Cloud Hypervisor on this host.

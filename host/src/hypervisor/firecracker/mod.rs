@@ -18,7 +18,7 @@ use super::launch::Started;
 use super::managed::{Greeting, Managed, Plan, Source, Vendor};
 use super::snapshot::SavedBy;
 use super::supervisor::{LOG_FD, Wiring};
-use super::{Description, HypervisorError, Kind, MachineSpec, files};
+use super::{Description, HypervisorError, Kind, MachineSpec, Supervising, files};
 use crate::network::{GUEST_MAC, TAP};
 
 /// Longest name of a machine in bytes.
@@ -36,8 +36,8 @@ const GUEST_CID: u32 = 3;
 pub struct FirecrackerConfig {
     /// Firecracker: a path, or a name on `PATH`.
     pub program: PathBuf,
-    /// This program itself: run as `<supervisor> supervise` beside every VMM.
-    pub supervisor: PathBuf,
+    /// This program itself, beside every VMM.
+    pub supervisor: Supervising,
 }
 
 /// Firecracker on this host.

@@ -1,6 +1,8 @@
 //! One live machine under QEMU.
 
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -252,6 +254,8 @@ impl QemuVm {
         let _ = std::fs::remove_file(&socket);
         let listener =
             UnixListener::bind(&socket).map_err(HypervisorError::file("listen on", &socket))?;
+        let shared = share_with_vmm(&self.run(), &socket);
+        shared.map_err(HypervisorError::file("open to the VMM", &socket))?;
         self.call(
             "migrate-set-parameters",
             Some(json!({ "max-bandwidth": BANDWIDTH_BYTES_PER_S })),
@@ -409,4 +413,15 @@ fn into_blocking(stream: UnixStream) -> io::Result<BlockingStream> {
     stream.set_read_timeout(Some(Duration::from_millis(CONTROL_MS_MAX)))?;
     stream.set_write_timeout(Some(Duration::from_millis(CONTROL_MS_MAX)))?;
     Ok(stream)
+}
+
+/// Lets a VMM that runs as another user connect to a socket: its group is that of the launch's
+/// folder.
+fn share_with_vmm(run: &Path, socket: &Path) -> io::Result<()> {
+    let group = fs::metadata(run)?.gid();
+    if fs::metadata(socket)?.gid() == group {
+        return Ok(());
+    }
+    chown(socket, None, Some(group))?;
+    fs::set_permissions(socket, Permissions::from_mode(0o660))
 }

@@ -17,15 +17,15 @@ use super::launch::Started;
 use super::managed::{Greeting, Managed, Plan, SnapshotSource, Source, Vendor};
 use super::snapshot::{Choice, SavedBy};
 use super::supervisor::Wiring;
-use super::{Accelerator, Description, HypervisorError, Kind, MachineSpec};
+use super::{Accelerator, Description, HypervisorError, Kind, MachineSpec, Supervising};
 
 /// Configuration of QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QemuConfig {
     /// QEMU: a path, or a name on `PATH`.
     pub program: PathBuf,
-    /// This program itself: run as `<supervisor> supervise` beside every VMM.
-    pub supervisor: PathBuf,
+    /// This program itself, beside every VMM.
+    pub supervisor: Supervising,
     /// Accelerator of guests; `None` for KVM if it can be used, otherwise TCG.
     pub accelerator: Option<Accelerator>,
 }

@@ -10,12 +10,14 @@
 
 mod bounded;
 mod complain;
+mod confine;
 mod console;
 mod environment;
 mod identity;
 mod lines;
 mod monitor;
 pub(super) mod traffic;
+mod user;
 mod wiring;
 
 use std::ffi::OsString;
@@ -32,7 +34,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open, setsid};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, setsid, umask};
 use rustix::stdio::dup2_stderr;
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +49,10 @@ use crate::limits::instance::VMM_LOG_BYTES_MAX;
 use crate::network::{self, Counters};
 use complain::complain;
 
+pub use confine::{Confinement, confinement};
 pub(super) use environment::inherited;
 pub(super) use identity::Identity;
+pub use user::VmmUser;
 pub(super) use wiring::{AGENT_FD, CONSOLE_FD, CONTROL_FD, EVENTS_FD, LOG_FD, Wiring};
 
 /// First argument of the program that makes it a supervisor.
@@ -97,6 +101,13 @@ pub(super) struct LaunchOrder {
     /// The network namespace that the VMM runs in; none for that of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) namespace: Option<PathBuf>,
+    /// The user that the VMM runs as; none for the supervisor's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<VmmUser>,
+    /// Further files that the VMM reads: its kernel and initial RAM disk, and the folder of a
+    /// snapshot.
+    #[serde(default)]
+    pub(super) read: Vec<PathBuf>,
     /// The vendor's state for the daemon that adopts the machine; opaque to the supervisor.
     pub(super) kept: serde_json::Value,
 }
@@ -106,18 +117,39 @@ pub(super) struct Program<'a> {
     pub(super) path: &'a Path,
     pub(super) args: Vec<String>,
     pub(super) wiring: Wiring,
+    /// The folder of the snapshot that it loads.
+    pub(super) snapshot: Option<PathBuf>,
 }
 
 impl LaunchOrder {
     /// The order to run `program` for this machine, with `kept` for the daemon that adopts it.
-    pub(super) fn new(spec: &MachineSpec, program: Program<'_>, kept: serde_json::Value) -> Self {
-        let Program { path, args, wiring } = program;
+    pub(super) fn new(
+        spec: &MachineSpec,
+        program: Program<'_>,
+        user: Option<VmmUser>,
+        kept: serde_json::Value,
+    ) -> Self {
+        let Program { path, args, wiring, snapshot } = program;
         let dir = spec.dir.clone();
         let disks = spec.disks.clone();
         let agent = spec.agent;
         let namespace = spec.network.as_ref().map(|card| card.namespace.clone());
         let program = path.into();
-        Self { format: FORMAT, dir, program, args, wiring, disks, agent, namespace, kept }
+        let boot = [spec.kernel.clone()].into_iter().chain(spec.initrd.clone());
+        let read = boot.chain(snapshot).collect();
+        Self {
+            format: FORMAT,
+            dir,
+            program,
+            args,
+            wiring,
+            disks,
+            agent,
+            namespace,
+            user,
+            read,
+            kept,
+        }
     }
 
     /// Reads the order in the folder of a launch.
@@ -172,6 +204,8 @@ pub fn supervise() -> ExitCode {
 }
 
 fn run_to_the_end(run: &Path) -> Result<(), HypervisorError> {
+    // What the VMM writes is its own, too.
+    umask(Mode::RWXG | Mode::RWXO);
     let instance = files::of_run(run);
     complain_to(&files::vmm_log(instance))?;
     // A supervisor without a record is found by its working folder.
@@ -429,15 +463,22 @@ fn open_input(path: &Path) -> io::Result<File> {
 
 /// Starts the VMM in the folder of its launch, to which relative paths in its arguments refer.
 fn spawn(run: &Path, order: &LaunchOrder, ends: Ends) -> Result<Child, HypervisorError> {
-    let vmm = Command::new(&order.program)
+    let mut command = Command::new(&order.program);
+    command
         .args(&order.args)
         .env_clear()
         .envs(environment::inherited())
         .current_dir(run)
         .stdin(ends.stdin)
         .stdout(ends.stdout)
-        .stderr(ends.stderr)
-        .spawn();
+        .stderr(ends.stderr);
+    if let Some(user) = &order.user {
+        user.let_in(run, order).map_err(HypervisorError::file("open to the user of VMMs", run))?;
+        user.become_it(&mut command);
+    }
+    confine::confine(&mut command, run, order)
+        .map_err(HypervisorError::file("confine", &order.program))?;
+    let vmm = command.spawn();
     drop(ends.handed_down);
     vmm.map_err(HypervisorError::file("run", &order.program))
 }
