@@ -20,6 +20,47 @@ pub mod money {
         BootsNeverEnd,
         /// The book of an override also holds for time without a book.
         OverridesReachBack,
+        /// A policy's own line may state more than its intervals held.
+        OwnLinesUnchecked,
+        /// A policy's own line may bill more than its component declares.
+        RatioIgnored,
+        /// The budget of a policy counts intervals alone.
+        BudgetByIntervals,
+        /// A book is not held against the meters of the policies that it meets.
+        MeetingSkipped,
+        /// A tenant's admin may charge, whether or not that is delegated.
+        PayerCharges,
+        /// A close does not wait for machines that were not looked at since the start.
+        UnseenIgnored,
+        /// A rollback takes no policy off.
+        RollbackUndone,
+        /// An account that owes time owes it for ever.
+        DegradedForEver,
+        /// An instant in the past is taken as now.
+        PastIsNow,
+        /// A plan for an hour that is shown twice means the first.
+        TwiceIsFirst,
+    }
+
+    /// Number of generated cases within which a fault must be found.
+    #[cfg(test)]
+    const CASES_MAX: u32 = 5_000;
+
+    /// Holds a property to generated cases, and returns whether one shows the fault.
+    #[cfg(test)]
+    pub(crate) fn is_found<S: proptest::strategy::Strategy>(
+        mutant: Mutant,
+        cases: &S,
+        holds: impl Fn(&S::Value) -> bool,
+    ) -> bool {
+        use proptest::strategy::ValueTree;
+
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        (0..CASES_MAX).any(|_| {
+            let case = cases.new_tree(&mut runner).expect("a case").current();
+            assert!(holds(&case), "a case without the fault");
+            !mutant.during(|| holds(&case))
+        })
     }
 }
 

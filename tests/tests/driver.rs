@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tallyman::driver::{Disk, FleetError, NewInstance, Request, Unsettled, Waiting};
+use tallyman::driver::{Disk, FleetError, NewInstance, Request, Waiting};
 use tallyman::hypervisor::{Initiator, Observed, Stamp, VmState};
 use tallyman::id::{InstanceId, TenantId};
 use tallyman::journal::Options;
@@ -1224,26 +1224,6 @@ fn a_machine_that_can_not_be_taken_up_is_looked_for_again_and_never_given_up() {
     rig.command(&id, Command::Delete).expect("deleted");
     assert_eq!(rig.double.living(&id), 0);
     rig.check_time(&id);
-}
-
-#[test]
-fn what_was_not_looked_at_since_the_start_is_unsettled() {
-    let mut rig = Rig::default();
-    let id = running(&rig, "a");
-    let unsettled = |rig: &Rig| rig.fleet().unsettled(&rig.tenant, rig.fleet().now());
-    assert_eq!(unsettled(&rig), Unsettled::default());
-    rig.crash();
-    rig.double.end(&id, Initiator::Unknown);
-    let gate = rig.double.hold_before(&id, Call::Adopt);
-    rig.start(Host::StayedUp);
-    rig.run(gate.reached());
-    // Its end lies before now, and nobody has read it yet.
-    let unseen = vec![rig.view(&id).record.name.to_string()];
-    assert_eq!(unsettled(&rig), Unsettled { unseen, ..Unsettled::default() });
-    gate.open();
-    reach(&rig, &id, Phase::Stopped);
-    rig.command(&id, Command::Stop).expect("nothing to do");
-    assert_eq!(unsettled(&rig), Unsettled::default());
 }
 
 #[test]

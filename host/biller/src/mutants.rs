@@ -1,11 +1,11 @@
 //! Faults that tests plant, to show that they are found.
 //!
-//! Without the feature `mutants` no fault is ever active, and every query for one is a constant
-//! `false`.
+//! Outside of tests and without the feature `mutants` no fault is ever active, and every query for
+//! one is a constant `false`.
 
 /// Declares `Mutant`, a crate's planted faults, and which one the current thread has.
 ///
-/// The feature `mutants` is that of the crate that calls the macro.
+/// The feature `mutants`, and whether it is a test, are those of the crate that calls the macro.
 #[macro_export]
 macro_rules! planted_faults {
     ($($(#[$doc:meta])+ $fault:ident,)+) => {
@@ -20,18 +20,18 @@ macro_rules! planted_faults {
             pub const ALL: &[Self] = &[$(Self::$fault),+];
 
             /// Returns whether this thread has the fault.
-            #[cfg(feature = "mutants")]
+            #[cfg(any(test, feature = "mutants"))]
             pub(crate) fn is_active(self) -> bool {
                 ACTIVE.get() == Some(self)
             }
 
-            #[cfg(not(feature = "mutants"))]
+            #[cfg(not(any(test, feature = "mutants")))]
             pub(crate) const fn is_active(self) -> bool {
                 false
             }
 
             /// Calls `call` with the fault in everything that this thread does.
-            #[cfg(feature = "mutants")]
+            #[cfg(any(test, feature = "mutants"))]
             pub fn during<T>(self, call: impl FnOnce() -> T) -> T {
                 let before = ACTIVE.replace(Some(self));
                 let result = call();
@@ -40,7 +40,7 @@ macro_rules! planted_faults {
             }
         }
 
-        #[cfg(feature = "mutants")]
+        #[cfg(any(test, feature = "mutants"))]
         ::std::thread_local! {
             static ACTIVE: ::std::cell::Cell<Option<Mutant>> =
                 const { ::std::cell::Cell::new(None) };
@@ -85,4 +85,6 @@ planted_faults! {
     PlannedForgotten,
     /// Prices and windows ignore changes of the calendar's offset.
     CalendarNeverSet,
+    /// Each look for a price walks over all prices and windows before it.
+    PricesWalked,
 }

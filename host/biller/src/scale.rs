@@ -8,6 +8,7 @@ use crate::input::{
     Terms, TermsInForce, Zone,
 };
 use crate::instant;
+use crate::mutants::Mutant;
 use crate::output::Bill;
 use crate::steps;
 
@@ -128,6 +129,21 @@ fn is_linear(count: u32, days: i64, prices: &[Value], rules: u64) {
     // Each interval gives the lines of an instance once at most.
     let most = 64 * intervals + 2 * rules * intervals + 2 * bill.lines.len() as u64;
     assert!(whole <= most, "{whole} of {most}");
+}
+
+/// Returns whether a bill of machines that run for some days stays within the steps of its prices.
+fn keeps_to_its_steps(count: u32, days: i64, prices: &[Value], rules: u64) -> bool {
+    let (steps, bill) = steps_of(count, days, prices, &json!([]));
+    steps <= (64 + 2 * rules) * 2 * u64::from(count) + 2 * bill.lines.len() as u64
+}
+
+#[test]
+fn a_walk_over_all_prices_is_found() {
+    for (days, prices, rules) in [(3, prices(1_000), 1), (30, windows(7, 8), 7)] {
+        assert!(keeps_to_its_steps(100, days, &prices, rules));
+        let walked = || keeps_to_its_steps(100, days, &prices, rules);
+        assert!(!Mutant::PricesWalked.during(walked), "{rules} rules");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The price in force of a rule, instant by instant.
 
 use crate::input::Span;
+use crate::mutants::Mutant;
 use crate::spans::Spans;
 use crate::steps;
 
@@ -95,6 +96,10 @@ impl Schedule {
 
     /// The number of the first segment that ends after an instant.
     fn after(&self, at: i64) -> usize {
+        if Mutant::PricesWalked.is_active() {
+            let before = self.segments.iter().take_while(|segment| segment.end <= at);
+            return before.inspect(|_| steps::count()).count();
+        }
         match self.segments.as_slice() {
             [only] => usize::from(only.end <= at),
             segments => segments.partition_point(|segment| segment.end <= at),

@@ -1,6 +1,7 @@
 //! The offset of the calendar (UTC) from the meter clock.
 
 use super::fact::{Fact, HostFact};
+use crate::mutants::money::Mutant;
 use crate::units::Instant;
 
 /// Differences below this, in nanoseconds, are the noise of reading two clocks one after the other,
@@ -71,6 +72,9 @@ impl Calendar {
     /// This is the conversion for plans: an hour that the wall clock shows twice means the one to
     /// come.
     pub fn meter_to_come(&self, utc_ns: i64, now: Instant) -> Instant {
+        if Mutant::TwiceIsFirst.is_active() {
+            return self.meter(utc_ns);
+        }
         let offsets = self.offsets();
         for (place, &(from, offset)) in offsets.iter().enumerate() {
             let at = Instant(utc_ns.saturating_sub(offset));
@@ -87,6 +91,7 @@ impl Calendar {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutants::money::is_found;
     use proptest::prelude::*;
 
     const STEP: i64 = STEP_NS_MIN as i64;
@@ -138,6 +143,25 @@ mod tests {
             let found = calendar.meter_to_come(utc * STEP, Instant(now * STEP));
             assert_eq!(found, Instant(meter * STEP), "{utc} at {now}");
         }
+    }
+
+    #[test]
+    fn a_plan_means_the_first_instant_to_come_that_shows_it() {
+        let steps = prop::collection::vec((1..100_i64, -200..200_i64), 0..4);
+        let cases = (steps, 0..500_i64, 0..500_i64);
+        let holds = |(steps, wanted, now): &(Vec<(i64, i64)>, i64, i64)| {
+            let mut calendar = Calendar::default();
+            let mut meter = 0;
+            for (after, by) in steps {
+                meter += after;
+                calendar.learn(Instant(meter * STEP), (meter + by) * STEP);
+            }
+            let shows = |at: &i64| calendar.utc_ns(Instant(at * STEP)) == wanted * STEP;
+            let to_come = (*now..2_000).find(shows);
+            let found = calendar.meter_to_come(wanted * STEP, Instant(now * STEP));
+            to_come.is_none_or(|to_come| found == Instant(to_come * STEP))
+        };
+        assert!(is_found(Mutant::TwiceIsFirst, &cases, holds));
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::output::Output;
-use crate::api::model::Instance;
+use crate::api::model::{Instance, Timestamp};
 use crate::api::{UnknownDuration, format_millis, parse_duration};
 
 /// The key of an act that is done once.
@@ -34,6 +34,13 @@ pub(super) fn option(text: &str) -> Result<(String, String), String> {
 /// Parses a duration of the command line.
 pub(super) fn duration(text: &str) -> Result<Duration, UnknownDuration> {
     parse_duration(text)
+}
+
+/// Parses an instant of the command line, or a date in UTC, whose begin is meant.
+pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
+    let at = super::sheet::instant(text)
+        .map_err(|error| format!("{error}; a date such as 2026-01-31 is its begin in UTC"))?;
+    Ok(Timestamp(at.0))
 }
 
 /// Formats a duration as the API takes it.

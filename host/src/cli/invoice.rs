@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::Once;
@@ -22,7 +22,9 @@ use crate::billing::decimal::Decimal;
 use crate::id::BookName;
 use crate::invoice::{Bundle, Invoice, Kind};
 use crate::journal::wire::{Cycle, OneOffKind};
+use crate::policy::PolicyHost;
 use crate::tenancy::SELF;
+use crate::tenant::STANDARD;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -259,10 +261,20 @@ pub(super) enum PricesCommand {
     #[command(after_help = "Examples:\n  tallyman prices show\n  tallyman prices show --json")]
     Show,
     /// Check a price book without a daemon
-    #[command(after_help = "Examples:\n  tallyman prices check prices.json")]
+    #[command(after_help = "Examples:\n  \
+                      tallyman prices check prices.json\n  \
+                      tallyman prices check prices.json --policy standard\n  \
+                      tallyman prices check prices.json --policy mine.wasm --option minimum=60s")]
     Check {
         /// The book: one JSON document
         file: PathBuf,
+        /// Hold it against a policy, too: the file of its component, or `standard`
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// An option of the policy, such as minimum=60s; may be repeated
+        #[arg(long = "option", value_name = "NAME=VALUE", value_parser = super::args::option)]
+        #[arg(requires = "policy")]
+        options: Vec<(String, String)>,
     },
 }
 
@@ -425,6 +437,23 @@ struct Sound {
     prices: u64,
 }
 
+/// Holds a book against the component in a file, or the standard policy.
+fn check_together(
+    book: &biller::book::Book,
+    policy: &Path,
+    options: &[(String, String)],
+) -> anyhow::Result<()> {
+    let bytes = match policy.as_os_str() == STANDARD {
+        true => PolicyHost::standard_bytes().to_vec(),
+        false => read(policy)?,
+    };
+    let (_folder, engine) = super::engine::engine()?;
+    let digest = engine.admit(&bytes)?.digest;
+    let component = engine.get(digest).context("the policy is not there any more")?;
+    let description = component.describe().map_err(|fault| anyhow!(fault.in_words()))?;
+    Ok(crate::invoice::check_together(book, (digest, description), options)?)
+}
+
 impl PricesCommand {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         let output = global.output();
@@ -450,11 +479,14 @@ impl PricesCommand {
                     global.client()?.get(&["tenants", SELF, "prices"], &[]).await?;
                 output.show(&prices, history)
             }
-            PricesCommand::Check { file } => {
+            PricesCommand::Check { file, policy, options } => {
                 let bytes = read(&file)?;
                 let book = biller::book::Book::parse(&bytes, crate::billing::zones::is_known);
                 let book =
                     book.with_context(|| format!("{} is not a price book", file.display()))?;
+                if let Some(policy) = &policy {
+                    check_together(&book, policy, &options)?;
+                }
                 let sound = Sound {
                     digest: crate::id::Digest::of(&bytes).to_string(),
                     currency: book.currency().to_string(),

@@ -91,8 +91,8 @@ pub(super) enum Command {
     Activate {
         /// The policy: its name, its digest, a unique prefix of the digest, or `standard`
         digest: String,
-        /// First instant at which it is in force, in RFC 3339; now if absent
-        #[arg(long, value_name = "INSTANT")]
+        /// First instant at which it is in force, in RFC 3339 or as a date in UTC; now if absent
+        #[arg(long, value_name = "INSTANT", value_parser = super::args::instant)]
         at: Option<Timestamp>,
         /// Confirm the activation of a policy that was in force before, or was quarantined
         #[arg(long)]

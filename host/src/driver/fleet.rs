@@ -40,7 +40,7 @@ use crate::journal::{
     StoredInstance,
 };
 use crate::limits::instance::KNOWN_MAX;
-use crate::mutants::Mutant;
+use crate::mutants::{Mutant, money};
 use crate::network::{Addresses, Networks};
 use crate::units::Instant;
 use crate::vm::{Phase, State, Traffic};
@@ -620,7 +620,9 @@ impl Fleet {
             let intent = view.live.intent.as_ref();
             let name = view.record.name.to_string();
             match intent.is_some_and(|intent| intent.at_ns.is_none_or(|at| at < before.0)) {
-                _ if slot.is_unseen() => unsettled.unseen.push(name),
+                _ if slot.is_unseen() && !money::Mutant::UnseenIgnored.is_active() => {
+                    unsettled.unseen.push(name);
+                }
                 true => unsettled.begun.push(name),
                 false => {}
             }

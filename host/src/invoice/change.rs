@@ -5,9 +5,9 @@ use biller::book::Book;
 use biller::currency::Currency;
 
 use super::act::Act;
-use super::difference::utc_text;
 use super::door::{
-    Refusal, check_book, check_currencies, check_meetings, check_options, check_policy,
+    Refusal, check_book, check_currencies, check_instant, check_meetings, check_options,
+    check_policy,
 };
 use super::evidence::{EvidenceError, InForce};
 use super::issuer::{IssueError, Issuer};
@@ -391,9 +391,7 @@ impl Issuer {
     ) -> Result<(), ChangeError> {
         let archive = self.journal().archive();
         let mut view = self.view(&archive, tenant)?;
-        if let Some(at) = at.filter(|&at| at < now) {
-            return Err(Refusal::Past(utc_text(&view.calendar, at)).into());
-        }
+        check_instant(&view.calendar, at, now)?;
         let from = at.unwrap_or(now);
         let describe = |digest| self.describe(&archive, digest);
         let others = self.others(&view)?;

@@ -13,7 +13,9 @@ use super::document::Invoice;
 use super::period::Period;
 use super::usage::INITIALIZING_MAX;
 use super::view::View;
+use crate::billing::calendar::Calendar;
 use crate::id::Digest;
+use crate::mutants::money::Mutant;
 use crate::policy::metering::{Description, OptionKind};
 use crate::units::Instant;
 
@@ -202,6 +204,22 @@ pub fn check_policy(
     Ok(())
 }
 
+/// Checks a book and a policy that are to hold together for all time: units, options, and the
+/// meters of all prices.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn check_together(
+    book: &Book,
+    (policy, description): (Digest, &Description),
+    options: &[(String, String)],
+) -> Result<(), Refusal> {
+    check_units(book)?;
+    check_adjustments(book, std::iter::empty())?;
+    check_options(description, options)?;
+    check_meters(book, policy, description, (i64::MIN, i64::MAX))
+}
+
 /// Checks the options of an activation against those that its policy declares.
 ///
 /// # Errors
@@ -243,6 +261,21 @@ pub fn check_options(
     Ok(())
 }
 
+/// Refuses a change for an instant that is past.
+///
+/// # Errors
+/// [`Refusal::Past`].
+pub(super) fn check_instant(
+    calendar: &Calendar,
+    at: Option<Instant>,
+    now: Instant,
+) -> Result<(), Refusal> {
+    match at.filter(|&at| at < now && !Mutant::PastIsNow.is_active()) {
+        Some(at) => Err(Refusal::Past(utc_text(calendar, at))),
+        None => Ok(()),
+    }
+}
+
 fn check_units(book: &Book) -> Result<(), Refusal> {
     let unknown = book.prices().iter().find(|price| !UNITS.contains(&price.per.unit.as_str()));
     match unknown {
@@ -262,6 +295,9 @@ fn check_meters(
     description: &Description,
     utc: (i64, i64),
 ) -> Result<(), Refusal> {
+    if Mutant::MeetingSkipped.is_active() {
+        return Ok(());
+    }
     let valid =
         book.prices().iter().filter(|price| price.valid.start < utc.1 && utc.0 < price.valid.end);
     for price in valid {
@@ -397,4 +433,68 @@ fn check_span(
         }
     }
     Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mutants::money::is_found;
+    use crate::policy::metering::{MeterDescription, Stretch};
+
+    const METERS: [&str; 4] = ["active", "allocated", "activ", "running"];
+    const HOUR: i64 = 3_600_000_000_000;
+
+    /// A price of a meter, by its place, from an hour on for some hours.
+    type Price = (usize, i64, i64);
+
+    fn book(prices: &[Price]) -> Book {
+        let hour = |hour: i64| utc_text(&Calendar::default(), Instant(hour * HOUR));
+        let price = |(number, &(meter, from, hours)): (usize, &Price)| {
+            serde_json::json!({
+                "id": format!("p{number}"), "rule": format!("r{number}"), "meter": METERS[meter],
+                "per": "instance-hour", "price": "1",
+                "from": hour(from), "until": hour(from + hours),
+            })
+        };
+        let prices: Vec<_> = prices.iter().enumerate().map(price).collect();
+        let text = serde_json::json!({"currency": "EUR", "prices": prices}).to_string();
+        Book::parse(text.as_bytes(), |_| true).expect("a book")
+    }
+
+    fn with_meters(count: usize) -> Description {
+        let meter = |name: &&str| MeterDescription {
+            name: (*name).into(),
+            counts: "time".into(),
+            stretch: Stretch::Start,
+        };
+        let meters = METERS[..count].iter().map(meter).collect();
+        Description { meters, options: Vec::new(), billed_ratio: 1_000 }
+    }
+
+    #[test]
+    fn a_book_is_refused_where_a_price_meets_a_policy_without_its_meter() {
+        // Prices of different meters may be of one rule no more than once.
+        let prices = proptest::collection::vec((0..4_usize, 0..50_i64, 1..20_i64), 0..5);
+        let cases = (prices, 1..5_usize, 0..50_i64, 1..30_i64);
+        let holds = |(prices, meters, from, hours): &(Vec<Price>, usize, i64, i64)| {
+            let utc = (from * HOUR, (from + hours) * HOUR);
+            let description = with_meters(*meters);
+            let checked = check_meters(&book(prices), Digest([1; 32]), &description, utc);
+            let meets = |&(meter, start, length): &Price| {
+                meter >= *meters && start < from + hours && *from < start + length
+            };
+            checked.is_err() == prices.iter().any(meets)
+        };
+        assert!(is_found(Mutant::MeetingSkipped, &cases, holds));
+    }
+
+    #[test]
+    fn a_change_for_a_past_instant_is_refused() {
+        let cases = (proptest::option::of(-5..5_i64), -5..5_i64);
+        let holds = |&(at, now): &(Option<i64>, i64)| {
+            let checked = check_instant(&Calendar::default(), at.map(Instant), Instant(now));
+            checked.is_err() == at.is_some_and(|at| at < now)
+        };
+        assert!(is_found(Mutant::PastIsNow, &cases, holds));
+    }
 }

@@ -54,7 +54,7 @@ pub use document::{
     Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, Receipt, RulesNote, Stretch,
     Sum,
 };
-pub use door::{Refusal, check_options, check_policy};
+pub use door::{Refusal, check_options, check_policy, check_together};
 pub use engines::Engines;
 pub use evidence::{Evidence, EvidenceError, InForce, News, Override, Quarantine, Visit};
 pub use issue::Goal;

@@ -22,7 +22,7 @@ use crate::billing::account::{self, Account, Accountant, Degraded, Entering, Usa
 use crate::billing::{Change, Substitutes, Timeline, Totals, Tracker};
 use crate::id::{Digest, TenantId};
 use crate::limits::policy as limits;
-use crate::mutants::Mutant;
+use crate::mutants::{Mutant, money};
 use crate::units::Instant;
 use crate::vm::Phase;
 
@@ -708,6 +708,9 @@ impl account::Reader for Accounting {
         now: Instant,
     ) -> Account {
         let Some(owed) = &account.degraded else { return account.clone() };
+        if money::Mutant::DegradedForEver.is_active() {
+            return account.clone();
+        }
         let tracker = match self.recover(tenant, owed, history) {
             Ok(tracker) => tracker,
             Err(

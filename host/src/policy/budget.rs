@@ -3,6 +3,7 @@
 use super::metering::Request;
 use super::profile::Bounds;
 use crate::limits::policy as limits;
+use crate::mutants::money::Mutant;
 
 /// The fuel, bytes of answer and ticks of wall clock that one call may use.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +42,14 @@ impl Budget {
             (fuel.per_subject, request.subjects.len()),
             (fuel.per_setting, request.options.len().saturating_add(tags)),
         ];
+        let counted = if Mutant::BudgetByIntervals.is_active() { 1 } else { parts.len() };
         let describing = Self::describing(bounds);
         let add = |sum: u64, (each, count): (u64, usize)| {
             sum.saturating_add(each.saturating_mul(count as u64))
         };
         let answer_bytes = limits::METERING_ANSWER_BYTES_PER_INTERVAL.saturating_mul(intervals);
         Self {
-            fuel: parts.into_iter().fold(describing.fuel, add),
+            fuel: parts.into_iter().take(counted).fold(describing.fuel, add),
             answer_bytes: describing.answer_bytes.saturating_add(answer_bytes),
             ..describing
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::billing::{Fact, TenantFact, Timeline};
 use crate::id::Digest;
+use crate::mutants::money::Mutant;
 use crate::units::Instant;
 
 /// The policies that a tenant has been under up to an instant, without those that were rolled back.
@@ -51,6 +52,9 @@ impl History {
     }
 
     fn roll_back(&mut self, to: Digest) {
+        if Mutant::RollbackUndone.is_active() {
+            return self.activate(to);
+        }
         while let Some(top) = self.stack.pop_if(|top| *top != to) {
             self.taken_back.insert(top);
         }
@@ -73,6 +77,7 @@ mod tests {
     use super::*;
     use crate::billing::{About, BootId, Reading};
     use crate::id::TenantId;
+    use crate::mutants::money::is_found;
 
     fn digest(letter: char) -> Digest {
         Digest([letter as u8; 32])
@@ -133,6 +138,34 @@ mod tests {
         for (acts, present, expected) in rows {
             assert_eq!(before(&history(acts, 99), present), expected, "{acts}");
         }
+    }
+
+    /// Rollbacks alone never come back to a policy.
+    #[test]
+    fn rollbacks_go_further_back_until_there_is_nothing_left() {
+        let cases = proptest::collection::vec(0..4_u8, 1..8);
+        let holds = |activated: &Vec<u8>| {
+            let name = |letter: &u8| char::from(b'A' + letter).to_string();
+            let mut acts: Vec<String> = activated.iter().map(name).collect();
+            let mut been = vec![acts[acts.len() - 1].clone()];
+            loop {
+                let present = been[been.len() - 1].chars().next().expect("a name");
+                let earlier = before(&history(&acts.join(" "), 99), present);
+                let Some(to) = earlier.chars().next().map(String::from) else { return true };
+                if been.contains(&to) {
+                    return false;
+                }
+                acts.push(format!("<{to}"));
+                been.push(to);
+            }
+        };
+        // What an activation repeats is further back, too.
+        let distinct = proptest::strategy::Strategy::prop_map(cases, |mut all: Vec<u8>| {
+            all.sort_unstable();
+            all.dedup();
+            all
+        });
+        assert!(is_found(Mutant::RollbackUndone, &distinct, holds));
     }
 
     #[test]

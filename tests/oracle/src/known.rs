@@ -116,6 +116,9 @@ impl<'a> Known<'a> {
 
     /// The book at an instant, if nothing is set after `told`.
     pub(crate) fn planned_book(&self, at: Nanos, told: Nanos) -> Option<&Rc<Book>> {
+        if at < self.first_fact() {
+            return None;
+        }
         let begun = self.books.iter().filter(|set| set.set_at <= told && set.from <= at);
         let in_force = begun.max_by_key(|set| (set.from, set.set_at)).map(|set| &set.book);
         let by_override = self.overrides.iter().rev().find_map(|(with, book)| {

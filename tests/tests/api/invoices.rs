@@ -748,6 +748,18 @@ fn the_command_line_says_what_was_charged_and_for_what() {
     };
     let path = book.to_str().expect("text");
     assert!(said(&daemon, &["prices", "check", path]).contains("2 prices in EUR"));
+    let standard = said(&daemon, &["prices", "check", path, "--policy", "standard"]);
+    assert!(standard.contains("2 prices in EUR"), "{standard}");
+    let misspelt = std::fs::read_to_string(path).expect("a book").replace("active", "activ");
+    let other = format!("{path}.misspelt");
+    std::fs::write(&other, misspelt).expect("a book");
+    let refused = daemon.cli(&["prices", "check", &other, "--policy", "standard"]);
+    let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.contains("meter 'activ' is not one of policy"), "{refused}");
+    let past = daemon.cli(&["policy", "activate", "standard", "--at", "2020-01-01"]);
+    assert!(!past.status.success(), "an instant in the past, as a date");
+    let past = String::from_utf8_lossy(&past.stderr).into_owned();
+    assert!(past.contains("past") && !past.contains("not an instant"), "{past}");
     assert!(said(&daemon, &["prices", "set", path]).contains("2 prices in EUR"));
     assert!(said(&daemon, &["prices", "show"]).contains("in force"));
     lived(daemon.api(), "web");

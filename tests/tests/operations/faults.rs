@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tallyman::driver::{
     Amendment, AutoStandby, Disk, Expiry, ExpiryAction, FleetError, HealthCheck, HealthStatus,
-    Probe, Request, View,
+    Probe, Request, Unsettled, View,
 };
 use tallyman::hypervisor::{Initiator, VmState, files};
 use tallyman::id::InstanceId;
 use tallyman::journal::Options;
+use tallyman::mutants::money::Mutant;
 use tallyman::units::Nanos;
 use tallyman::vm::{Command, Phase, RestartMode, RestartPolicy, State};
 use tallyman_tests::double::{Call, Plan};
@@ -543,4 +544,26 @@ fn settings_that_would_never_rest_or_never_fail_are_refused() {
     let exit = rig.double.end(&id, Initiator::GuestReset);
     reach(&rig, &id, Phase::Stopped);
     assert_eq!(rig.fact(&id, "stopped guest").at.boottime_ns, exit.stamp.boottime_ns);
+}
+
+#[test]
+fn what_was_not_looked_at_since_the_start_is_unsettled() {
+    let mut rig = Rig::default();
+    let id = running(&rig, "a");
+    let unsettled = |rig: &Rig| rig.fleet().unsettled(&rig.tenant, rig.fleet().now());
+    assert_eq!(unsettled(&rig), Unsettled::default());
+    rig.crash();
+    rig.double.end(&id, Initiator::Unknown);
+    let gate = rig.double.hold_before(&id, Call::Adopt);
+    rig.start(Host::StayedUp);
+    rig.run(gate.reached());
+    // Its end lies before now, and nobody has read it yet.
+    let unseen = vec![rig.view(&id).record.name.to_string()];
+    assert_eq!(unsettled(&rig), Unsettled { unseen, ..Unsettled::default() });
+    let ignored = Mutant::UnseenIgnored.during(|| unsettled(&rig));
+    assert_eq!(ignored, Unsettled::default());
+    gate.open();
+    reach(&rig, &id, Phase::Stopped);
+    rig.command(&id, Command::Stop).expect("nothing to do");
+    assert_eq!(unsettled(&rig), Unsettled::default());
 }

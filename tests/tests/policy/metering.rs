@@ -2,6 +2,7 @@
 //! components that break it.
 
 use tallyman::limits::policy as limits;
+use tallyman::mutants::money::Mutant;
 use tallyman::policy::metering::{
     Column, Description, DescriptionViolation as Declared, IntervalColumns, IntervalRange,
     LineViolation as Line, Measurement, MeasurementViolation as Measured, OptionError, OptionKind,
@@ -307,9 +308,22 @@ fn what_a_component_declares_to_bill_at_most_it_may_bill() {
         answer.lines.truncate(1);
         answer.lines[0].billed = words(billed);
         let description = Description { billed_ratio: ratio, ..Metering::default().description };
-        let fault = said_to(Answer::Canned(Box::new(answer)), description);
+        let asked = || said_to(Answer::Canned(Box::new(answer.clone())), description.clone());
+        let fault = asked();
         assert_eq!(fault.is_ok(), is_believed, "{ratio} {billed}: {fault:?}");
+        assert!(Mutant::RatioIgnored.during(asked).is_ok(), "{ratio} {billed}");
     }
+}
+
+#[test]
+fn a_line_that_states_more_than_there_was_is_found() {
+    let mut answer = good();
+    answer.lines.truncate(1);
+    answer.lines[0].quantity = words(1_000_000_000_000_000);
+    answer.lines[0].billed = answer.lines[0].quantity;
+    let asked = || said(Answer::Canned(Box::new(answer.clone())));
+    assert!(asked().is_err());
+    assert!(Mutant::OwnLinesUnchecked.during(asked).is_ok());
 }
 
 #[test]
@@ -592,5 +606,8 @@ fn fuel_suffices_for_a_shipped_policy_in_every_shape_of_a_request() {
             .expect("an answer within the time of thirty calls")
             .unwrap_or_else(|fault| panic!("{name}: {}", fault.in_words()));
         assert_eq!(answer.value.counted.len(), request.intervals.phase.len(), "{name}");
+        let by_intervals = Mutant::BudgetByIntervals.during(|| standard.measure(&request));
+        let is_out = matches!(by_intervals, Err(Fault::OutOfFuel { .. }));
+        assert_eq!(is_out, name == "tagged", "{name}");
     }
 }

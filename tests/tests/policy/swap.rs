@@ -8,6 +8,7 @@ use tallyman::billing::Timeline;
 use tallyman::billing::account::{Account, Accountant, Entering, Reader};
 use tallyman::billing::{Totals, Tracker};
 use tallyman::id::{Digest, TenantId};
+use tallyman::mutants::money::Mutant;
 use tallyman::policy::accounting::{Quarantined, RecoverError};
 use tallyman::policy::{Accounting, Fault, Occasion};
 use tallyman::units::Instant;
@@ -458,6 +459,8 @@ fn a_policy_that_failed_once_accounts_again_as_soon_as_it_answers() {
             );
         }
     }
+    let for_ever = Mutant::DegradedForEver.during(|| reaccount(&account, &facts));
+    assert!(for_ever.degraded.is_some());
     let again = reaccount(&account, &facts);
     assert_eq!((again.degraded, again.phase), (None, Some(Phase::Running)));
     assert_eq!(again.tracker.current, Some(Phase::Running));

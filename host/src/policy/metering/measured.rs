@@ -6,6 +6,7 @@ use super::words::{
     Description, IntervalRange, Measurement, MeterTerms, OwnLine, Request, TIME, unsigned,
 };
 use crate::limits::policy as limits;
+use crate::mutants::money::Mutant;
 
 /// A breach of the contract by a measurement, its own lines apart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -345,12 +346,13 @@ impl<'a> Lines<'a> {
         let of = |range: &IntervalRange| held[range.end as usize] - held[range.first as usize];
         let measured = line.intervals.iter().map(of).sum();
         let stated = unsigned(line.quantity);
-        if stated != measured {
+        if stated != measured && !Mutant::OwnLinesUnchecked.is_active() {
             return Err(LineViolation::Quantity { stated, measured, unit: line.unit.clone() });
         }
         let billed = unsigned(line.billed);
         let ratio = self.description.billed_ratio;
-        if billed > thousandths(stated, ratio) {
+        let is_checked = !Mutant::RatioIgnored.is_active();
+        if billed > thousandths(stated, ratio) && is_checked {
             return Err(LineViolation::Billed { billed, quantity: stated, ratio });
         }
         Ok(())
