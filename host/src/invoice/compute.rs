@@ -33,6 +33,8 @@ pub struct Computer<'a, E, C> {
     pub(super) evidence: &'a E,
     pub(super) calls: &'a C,
     pub(super) names: Names<'a>,
+    /// The biller of periods without documents; none for that of this program.
+    pub(super) biller: Option<Digest>,
     /// Called after each batch of instances, with the number of intervals in it.
     pub(super) progress: &'a dyn Fn(u64),
 }
@@ -68,7 +70,14 @@ pub(super) struct Computed {
 impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
     /// A computer over `evidence`; `names` looks instances up.
     pub fn new(evidence: &'a E, calls: &'a C, names: Names<'a>) -> Self {
-        Self { evidence, calls, names, progress: &|_| () }
+        Self { evidence, calls, names, biller: None, progress: &|_| () }
+    }
+
+    /// Bills periods that have no document yet by this biller, not by that of this program: a proof
+    /// of a period's first document runs the one that made it.
+    #[must_use]
+    pub(super) fn by(self, biller: Option<Digest>) -> Self {
+        Self { biller, ..self }
     }
 
     /// Calls `progress` after each batch of instances, with the number of intervals in it.
@@ -139,7 +148,7 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         documents: &[&Invoice],
     ) -> Result<Computed, InvoiceError> {
         let biller = documents.first().and_then(|document| biller_of(document));
-        let biller = biller.unwrap_or_else(|| self.calls.biller());
+        let biller = biller.or(self.biller).unwrap_or_else(|| self.calls.biller());
         let asked = self.calls.bill(
             biller,
             &header,
