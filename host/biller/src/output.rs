@@ -277,7 +277,7 @@ mod tests {
             used_ns,
             owed_ns: 10,
         };
-        let all = vec![
+        let all = [
             balance("i1", Stretch::Start, 0, 0),
             balance("a \"quoted\" name, \\, \u{1f600}\n", Stretch::Wake, i64::MIN, u64::MAX),
             balance("", Stretch::Visit, i64::MAX, 9),

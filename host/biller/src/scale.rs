@@ -52,7 +52,7 @@ fn lives(month: i64, count: u32, days: i64) -> (Vec<Subject>, Intervals) {
     for number in 0..count {
         let id = format!("machine-{number}");
         subjects.push(Subject { id, first_fact: number.into(), ended: false });
-        let offset = i64::from(number) * 1_000_003 % (MONTH - days * DAY + 1);
+        let offset = i64::from(number) * (DAY / 7 + 1_000_003) % (MONTH - days * DAY + 1);
         let start = month * MONTH + offset;
         let middle = start + days * DAY / 3;
         let end = start + days * DAY;
@@ -139,11 +139,10 @@ fn keeps_to_its_steps(count: u32, days: i64, prices: &[Value], rules: u64) -> bo
 
 #[test]
 fn a_walk_over_all_prices_is_found() {
-    for (days, prices, rules) in [(3, prices(1_000), 1), (30, windows(7, 8), 7)] {
-        assert!(keeps_to_its_steps(100, days, &prices, rules));
-        let walked = || keeps_to_its_steps(100, days, &prices, rules);
-        assert!(!Mutant::PricesWalked.during(walked), "{rules} rules");
-    }
+    let prices = prices(1_000);
+    let keeps = || keeps_to_its_steps(100, 3, &prices, 1);
+    assert!(keeps());
+    assert!(!Mutant::PricesWalked.during(keeps));
 }
 
 #[test]

@@ -230,6 +230,33 @@ fn signed(state: &State, shown: &str) -> Result<Caller, crate::tenancy::JwtError
     })
 }
 
+/// Counts a request of a tenant, and refuses one too many.
+fn count(
+    state: &State,
+    tenant: &Tenant,
+    role: Role,
+    (method, path): (&Method, &str),
+) -> Result<(), ApiError> {
+    let now_ns = clock::boottime_ns();
+    // A host that catches up sends as fast as it is answered, one batch at a time.
+    if role != Role::Host {
+        tenant.count_request(now_ns)?;
+    }
+    if causes_events(method, path) {
+        let happened = state.journal.figures().entered(tenant.id());
+        tenant.check_events(now_ns, happened)?;
+    }
+    Ok(())
+}
+
+/// True for requests that may make instances change their phase, except those that end or hold one.
+fn causes_events(method: &Method, path: &str) -> bool {
+    let calms = ["/stop", "/standby", "/pause", "/delete"];
+    *method == Method::POST
+        && path.starts_with("/instances")
+        && !calms.iter().any(|end| path.ends_with(end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,31 +284,4 @@ mod tests {
         headers.append(TENANT_HEADER, "other".parse().expect("a value"));
         assert_eq!(tenant_named(&headers).expect_err("two").status(), 400);
     }
-}
-
-/// Counts a request of a tenant, and refuses one too many.
-fn count(
-    state: &State,
-    tenant: &Tenant,
-    role: Role,
-    (method, path): (&Method, &str),
-) -> Result<(), ApiError> {
-    let now_ns = clock::boottime_ns();
-    // A host that catches up sends as fast as it is answered, one batch at a time.
-    if role != Role::Host {
-        tenant.count_request(now_ns)?;
-    }
-    if causes_events(method, path) {
-        let happened = state.journal.figures().entered(tenant.id());
-        tenant.check_events(now_ns, happened)?;
-    }
-    Ok(())
-}
-
-/// True for requests that may make instances change their phase, except those that end or hold one.
-fn causes_events(method: &Method, path: &str) -> bool {
-    let calms = ["/stop", "/standby", "/pause", "/delete"];
-    *method == Method::POST
-        && path.starts_with("/instances")
-        && !calms.iter().any(|end| path.ends_with(end))
 }

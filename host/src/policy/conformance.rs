@@ -250,7 +250,7 @@ fn histories(policy: &Policy) -> [Check; 2] {
 
 /// The instant at which a history begins; every other one before 1970.
 fn begin(history: usize) -> Instant {
-    Instant(if history % 2 == 0 { BEGIN_NS } else { -BEGIN_NS })
+    Instant(if history.is_multiple_of(2) { BEGIN_NS } else { -BEGIN_NS })
 }
 
 /// Makes a transition after a random time: none, a nanosecond, or up to months.

@@ -84,6 +84,9 @@ impl Drop for Reservation {
     }
 }
 
+/// A limit, with the part of a share that it is about.
+type Part = (Limit, fn(&Share) -> u64);
+
 impl Tenant {
     pub(super) fn new(id: TenantId, created: Instant, settings: Settings) -> Self {
         Self {
@@ -197,7 +200,7 @@ impl Tenant {
             self.check_count(Limit::Instances, all.len() as u64)?;
         }
         let before = before.unwrap_or_default();
-        let parts: [(Limit, fn(&Share) -> u64); 3] = [
+        let parts: [Part; 3] = [
             (Limit::Vcpus, |share| share.vcpus.into()),
             (Limit::MemoryBytes, |share| share.memory_bytes),
             (Limit::DiskBytes, |share| share.disk_bytes),

@@ -61,7 +61,7 @@ fn throughput(world: &World) -> Vec<Line> {
 fn counters() -> Vec<Line> {
     let pool: Pool = "10.214.0.0/16".parse().unwrap();
     let settings = Settings { pool, name_servers: Vec::new(), open: Vec::new() };
-    let networks = HostNetworks::new(settings).unwrap();
+    let networks = HostNetworks::new(settings, rustix::process::geteuid().as_raw()).unwrap();
     let first = pool.network().network().to_bits() + 1;
     let plans = (0..GUESTS).map(|number| Plan {
         address: Ipv4Addr::from_bits(first + 2 * number),

@@ -18,8 +18,10 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
+use super::environment;
+use super::order::LaunchOrder;
+use super::user::{self, PASS, USE, VmmUser, WRITE};
 use super::wiring::Wiring;
-use super::{LaunchOrder, environment};
 
 /// The last version of Landlock whose rights are asked for.
 const ASKED: ABI = ABI::V6;
@@ -152,6 +154,31 @@ pub fn confinement() -> Confinement {
         1..=5 => Confinement::Files,
         _ => Confinement::Full,
     }
+}
+
+/// Lets the user reach what a launch needs.
+pub(super) fn let_in(who: &VmmUser, run: &Path, order: &LaunchOrder) -> io::Result<()> {
+    for path in &order.read {
+        who.let_read(path)?;
+    }
+    for disk in &order.disks {
+        who.open(&disk.path, if disk.read_only { user::READ } else { WRITE })?;
+    }
+    who.open(run, USE)?;
+    let data = order.dir.ancestors().nth(2);
+    match order.wiring {
+        Wiring::Qemu => {}
+        Wiring::CloudHypervisor | Wiring::Firecracker => who.open(&order.dir, USE)?,
+    }
+    let needed = order.disks.iter().map(|disk| &disk.path).chain(&order.read);
+    for path in needed.map(|path| path.as_path()).chain([run]) {
+        let inside = path.ancestors().skip(1);
+        let inside = inside.take_while(|folder| data.is_some_and(|data| folder.starts_with(data)));
+        for folder in inside {
+            who.open(folder, PASS)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

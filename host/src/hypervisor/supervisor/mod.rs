@@ -16,13 +16,14 @@ mod environment;
 mod identity;
 mod lines;
 mod monitor;
+mod order;
 pub(super) mod traffic;
 mod user;
 mod wiring;
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -36,7 +37,6 @@ use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, setsid, umask};
 use rustix::stdio::dup2_stderr;
-use serde::{Deserialize, Serialize};
 
 use self::bounded::BoundedLog;
 use self::console::Console;
@@ -44,7 +44,7 @@ use self::monitor::Monitor;
 use self::wiring::{Ends, Wires};
 use super::disks;
 use super::events::Log;
-use super::{Disk, Exit, ExitStatus, HypervisorError, MachineSpec, Observed, Stamp, files, format};
+use super::{Exit, ExitStatus, HypervisorError, Observed, Stamp, files};
 use crate::limits::instance::VMM_LOG_BYTES_MAX;
 use crate::network::{self, Counters};
 use complain::complain;
@@ -52,6 +52,7 @@ use complain::complain;
 pub use confine::{Confinement, confinement};
 pub(super) use environment::inherited;
 pub(super) use identity::Identity;
+pub(super) use order::{LaunchOrder, Program};
 pub use user::VmmUser;
 pub(super) use wiring::{AGENT_FD, CONSOLE_FD, CONTROL_FD, EVENTS_FD, LOG_FD, Wiring};
 
@@ -76,112 +77,6 @@ const RETRY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// Like [`RETRY`], once the VMM has ended.
 const RETRY_AFTER_END: Duration = Duration::from_secs(1);
-
-/// Format of `launch.json` that is written. Earlier ones can be read.
-const FORMAT: u32 = 1;
-
-/// `launch.json`: the order to a supervisor.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct LaunchOrder {
-    #[serde(default = "format::first")]
-    format: u32,
-    /// The instance's folder.
-    pub(super) dir: PathBuf,
-    /// The VMM's program.
-    pub(super) program: PathBuf,
-    /// Arguments of the program.
-    pub(super) args: Vec<String>,
-    /// Connections between VMM and supervisor.
-    pub(super) wiring: Wiring,
-    /// Disks that are locked while the VMM lives.
-    pub(super) disks: Vec<Disk>,
-    /// It has a port for the guest's agent.
-    #[serde(default)]
-    pub(super) agent: bool,
-    /// The network namespace that the VMM runs in; none for that of the host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) namespace: Option<PathBuf>,
-    /// The user that the VMM runs as; none for the supervisor's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) user: Option<VmmUser>,
-    /// Further files that the VMM reads: its kernel and initial RAM disk, and the folder of a
-    /// snapshot.
-    #[serde(default)]
-    pub(super) read: Vec<PathBuf>,
-    /// The vendor's state for the daemon that adopts the machine; opaque to the supervisor.
-    pub(super) kept: serde_json::Value,
-}
-
-/// The program that a supervisor is to run.
-pub(super) struct Program<'a> {
-    pub(super) path: &'a Path,
-    pub(super) args: Vec<String>,
-    pub(super) wiring: Wiring,
-    /// The folder of the snapshot that it loads.
-    pub(super) snapshot: Option<PathBuf>,
-}
-
-impl LaunchOrder {
-    /// The order to run `program` for this machine, with `kept` for the daemon that adopts it.
-    pub(super) fn new(
-        spec: &MachineSpec,
-        program: Program<'_>,
-        user: Option<VmmUser>,
-        kept: serde_json::Value,
-    ) -> Self {
-        let Program { path, args, wiring, snapshot } = program;
-        let dir = spec.dir.clone();
-        let disks = spec.disks.clone();
-        let agent = spec.agent;
-        let namespace = spec.network.as_ref().map(|card| card.namespace.clone());
-        let program = path.into();
-        let boot = [spec.kernel.clone()].into_iter().chain(spec.initrd.clone());
-        let read = boot.chain(snapshot).collect();
-        Self {
-            format: FORMAT,
-            dir,
-            program,
-            args,
-            wiring,
-            disks,
-            agent,
-            namespace,
-            user,
-            read,
-            kept,
-        }
-    }
-
-    /// Reads the order in the folder of a launch.
-    ///
-    /// # Errors
-    /// [`HypervisorError::File`], also if its format is later than [`FORMAT`].
-    pub(super) fn read(run: &Path) -> Result<Self, HypervisorError> {
-        let path = files::order(run);
-        let text = fs::read(&path).map_err(HypervisorError::file("read", &path))?;
-        let order = format::check_json(&path, &text, FORMAT)
-            .and_then(|()| Ok(serde_json::from_slice(&text)?));
-        order.map_err(HypervisorError::file("parse", &path))
-    }
-
-    /// Writes the order atomically. It is not synced: after a loss of power it is neither carried
-    /// out nor read.
-    pub(super) fn write(&self, run: &Path) -> Result<(), HypervisorError> {
-        let path = files::order(run);
-        let aside = path.with_extension("new");
-        let written = serde_json::to_vec(self).map_err(io::Error::from).and_then(|text| {
-            let mut file = OpenOptions::new()
-                .create(true)
-                .truncate(true)
-                .write(true)
-                .mode(0o600)
-                .open(&aside)?;
-            file.write_all(&text)?;
-            fs::rename(&aside, &path)
-        });
-        written.map_err(HypervisorError::file("write", &path))
-    }
-}
 
 /// Reads the folder of a launch from standard input, up to its end, and runs one VMM by the
 /// `launch.json` there until it ends. Does nothing if the input is empty. To be called before any
@@ -473,7 +368,8 @@ fn spawn(run: &Path, order: &LaunchOrder, ends: Ends) -> Result<Child, Hyperviso
         .stdout(ends.stdout)
         .stderr(ends.stderr);
     if let Some(user) = &order.user {
-        user.let_in(run, order).map_err(HypervisorError::file("open to the user of VMMs", run))?;
+        confine::let_in(user, run, order)
+            .map_err(HypervisorError::file("open to the user of VMMs", run))?;
         user.become_it(&mut command);
     }
     confine::confine(&mut command, run, order)

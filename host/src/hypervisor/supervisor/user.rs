@@ -13,9 +13,6 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use super::LaunchOrder;
-use super::wiring::Wiring;
-
 /// Capabilities that starting programs as another user takes, by their number.
 const NEEDED: [(&str, u32); 6] = [
     ("CAP_CHOWN", 0),
@@ -27,13 +24,13 @@ const NEEDED: [(&str, u32); 6] = [
 ];
 
 /// Rights of the group to read.
-const READ: u32 = 0o040;
+pub(super) const READ: u32 = 0o040;
 /// Rights of the group to read and write.
-const WRITE: u32 = 0o060;
+pub(super) const WRITE: u32 = 0o060;
 /// Rights of the group to use a folder, in which nobody removes what is another's.
-const USE: u32 = 0o1070;
+pub(super) const USE: u32 = 0o1070;
 /// The group's right to pass through a folder.
-const PASS: u32 = 0o010;
+pub(super) const PASS: u32 = 0o010;
 
 /// A user that VMMs run as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,34 +87,8 @@ impl VmmUser {
         self.uid
     }
 
-    /// Lets the user reach what a launch needs.
-    pub(super) fn let_in(&self, run: &Path, order: &LaunchOrder) -> io::Result<()> {
-        for path in &order.read {
-            self.let_read(path)?;
-        }
-        for disk in &order.disks {
-            self.open(&disk.path, if disk.read_only { READ } else { WRITE })?;
-        }
-        self.open(run, USE)?;
-        let data = order.dir.ancestors().nth(2);
-        match order.wiring {
-            Wiring::Qemu => {}
-            Wiring::CloudHypervisor | Wiring::Firecracker => self.open(&order.dir, USE)?,
-        }
-        let needed = order.disks.iter().map(|disk| &disk.path).chain(&order.read);
-        for path in needed.map(|path| path.as_path()).chain([run]) {
-            let inside = path.ancestors().skip(1);
-            let inside =
-                inside.take_while(|folder| data.is_some_and(|data| folder.starts_with(data)));
-            for folder in inside {
-                self.open(folder, PASS)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Lets the user read a file, or the files of a folder.
-    fn let_read(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn let_read(&self, path: &Path) -> io::Result<()> {
         if !path.is_dir() {
             return self.open(path, READ);
         }
@@ -130,7 +101,7 @@ impl VmmUser {
 
     /// Gives the user's group rights on a file or folder of the daemon's. What is another's, such
     /// as a disk of the host, stays as it is.
-    fn open(&self, path: &Path, rights: u32) -> io::Result<()> {
+    pub(super) fn open(&self, path: &Path, rights: u32) -> io::Result<()> {
         let found = fs::metadata(path)?;
         if found.uid() != rustix::process::geteuid().as_raw() {
             return Ok(());
