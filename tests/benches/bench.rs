@@ -28,8 +28,11 @@ mod tenants;
 
 use measure::Report;
 
+/// A section of the report.
+type Section = fn(&mut Report);
+
 /// The sections that need nothing else.
-const SECTIONS: [(&str, fn(&mut Report)); 9] = [
+const SECTIONS: [(&str, Section); 9] = [
     ("accounting", accounting::run),
     ("durable", durable::run),
     ("swap", swap::run),

@@ -68,7 +68,7 @@ impl Claim {
         }
     }
 
-    /// The amounts, in the order of [`Resource::ALL`].
+    /// The amounts, in the order of [`Resource`].
     pub fn amounts(self) -> [(Resource, u64); 3] {
         let Self { vcpus, memory_bytes, disk_bytes } = self;
         [(Resource::Cpu, vcpus), (Resource::Memory, memory_bytes), (Resource::Disk, disk_bytes)]

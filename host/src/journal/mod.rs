@@ -7,6 +7,8 @@
 //!
 //! The journal knows no hypervisor, no component and no HTTP: records and states are opaque text
 //! here.
+//!
+//! [`Accountant`]: crate::billing::account::Accountant
 
 mod account;
 mod archive;
