@@ -219,9 +219,12 @@ impl Prune {
         let bar = bar();
         bar.set_length(first.left as u64);
         let mut all: PrunedSegments = client.post(&path, &asked).await?;
-        while all.left > 0 {
+        let mut goes_on = !all.pruned.is_empty();
+        while all.left > 0 && goes_on {
             bar.set_position(all.pruned.len() as u64);
             let next: PrunedSegments = client.post(&path, &asked).await?;
+            // Segments whose copies can't be read stay, and would be asked for ever.
+            goes_on = !next.pruned.is_empty();
             all.pruned.extend(next.pruned);
             all.bytes += next.bytes;
             all.stay = next.stay;

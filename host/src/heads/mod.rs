@@ -128,7 +128,10 @@ fn sign_close(
     let signed = trees.groups();
     let groups = [close.tenant.as_str(), CALENDAR];
     let places = groups.into_iter().filter_map(|group| trees.place(group)).collect();
-    Ok(heads.note(head.seq, &signed, places)?)
+    heads.note(head.seq, &signed, places)?;
+    // Not before: a close whose places could not be noted is looked at again.
+    heads.look(close.seq);
+    Ok(())
 }
 
 /// A fact that closed a period of a tenant.

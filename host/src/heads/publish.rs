@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use super::key::SignedHead;
 use super::store::Heads;
 use super::trees::put;
+use crate::blocking;
 use crate::clock;
 use crate::limits::head as limits;
 use crate::tls;
@@ -152,7 +153,10 @@ impl Publisher {
             Hook::Url(url) => post(&self.client, url, text).await?,
             Hook::Program(program) => run(program, &text).await?,
         }
-        put(&self.path, format!("{}\n", head.seq).as_bytes()).map_err(|error| error.to_string())
+        let path = self.path.clone();
+        let text = format!("{}\n", head.seq);
+        let kept = blocking::run(move || put(&path, text.as_bytes())).await;
+        kept.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 }
 

@@ -65,6 +65,8 @@ pub struct Heads {
 struct Known {
     heads: Vec<SignedHead>,
     file: File,
+    /// Length of the file's whole lines, in bytes.
+    length: u64,
     /// Number of the last fact that was looked at for closes.
     looked: u64,
 }
@@ -85,10 +87,11 @@ impl Heads {
         file.read_to_string(&mut text).map_err(failed)?;
         // A crash may have torn the last line, which was not answered to anybody.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64).map_err(failed)?;
+        let length = whole as u64;
+        file.set_len(length).map_err(failed)?;
         let heads: Vec<SignedHead> = text[..whole].lines().filter_map(parse).collect();
         let looked = heads.last().map_or(0, |last| last.seq);
-        let known = Mutex::new(Known { heads, file, looked });
+        let known = Mutex::new(Known { heads, file, length, looked });
         let signed = watch::Sender::new(looked);
         Ok(Self { key, folder: data.into(), path, known, signed, trees: Mutex::default() })
     }
@@ -191,10 +194,12 @@ impl Heads {
         let failed = |source| HeadsError::File { doing: "write", path: self.path.clone(), source };
         let mut line = serde_json::to_string(&signed).map_err(io::Error::from).map_err(failed)?;
         line.push('\n');
+        // Of a line that could not be written or synced, nothing may stay before the next one.
+        known.file.set_len(known.length).map_err(failed)?;
         known.file.write_all(line.as_bytes()).map_err(failed)?;
         known.file.sync_data().map_err(failed)?;
+        known.length += line.len() as u64;
         known.heads.push(signed);
-        known.looked = known.looked.max(head.seq);
         drop(known);
         self.signed.send_replace(head.seq);
         Ok(())

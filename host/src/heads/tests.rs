@@ -74,6 +74,13 @@ fn heads_stay_in_their_order_over_restarts_and_a_torn_line_is_forgotten() {
     heads.sign(head(12), groups(), 14).expect("signed");
     assert_eq!(Heads::open(folder.path()).expect("opened").after(9, 10).len(), 1);
     assert!(heads.after(9, 10)[0].is_by(&heads.key()));
+    // Part of a line that could not be written whole, by a full disk.
+    let whole = fs::read_to_string(&file).expect("text");
+    fs::write(&file, format!("{whole}{{\"seq\":13,")).expect("written");
+    heads.sign(head(14), groups(), 15).expect("signed");
+    let again = Heads::open(folder.path()).expect("opened");
+    assert_eq!(again.after(0, 10), heads.after(0, 10));
+    assert_eq!(again.after(9, 10).len(), 2);
 }
 
 #[test]

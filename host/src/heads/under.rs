@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::key::{Groups, PublicKey, SignedHead};
 use crate::journal::FactHash;
-use crate::journal::wire::FactRecord;
+use crate::journal::wire::{CALENDAR, FactRecord};
 use crate::merkle::{Forest, Hash, Log, Path, group_leaf};
 
 /// The place of a tenant's facts under a signed head.
@@ -113,6 +113,10 @@ impl Under {
             return Err(NotUnder::Signature(seq));
         }
         let groups = self.head.groups.as_ref().ok_or(NotUnder::NoTrees(seq))?;
+        // Every journal begins with a fact of the calendar. Left out, it would go unseen.
+        if !self.groups.iter().any(|one| one.group == CALENDAR) {
+            return Err(NotUnder::Facts { group: CALENDAR.into() });
+        }
         let mut logs: Vec<Log> = self.groups.iter().map(|_| Log::default()).collect();
         let mut last = None;
         for (record, link) in facts {

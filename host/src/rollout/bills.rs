@@ -5,7 +5,7 @@
 //! again only once there are new facts, and no more often than that a hundredth of the time goes
 //! into looking.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant as Timer};
 
 use super::Rollout;
@@ -85,11 +85,15 @@ impl Rollout {
         let journal = self.journal.clone();
         let pseudonyms = self.tenancy.pseudonyms().clone();
         let tenant = tenant.clone();
+        // Of one computation: one mapping for all of its instances.
+        let read = OnceLock::new();
         Arc::new(move |id: &InstanceId| {
             let missing = || EvidenceError::Missing(format!("the record of instance {id}"));
             if let Ok(view) = fleet.find_closed(&tenant, id) {
-                let mapping = pseudonyms.mapping(&tenant);
-                let mapping = mapping.map_err(|error| EvidenceError::Missing(error.to_string()))?;
+                let mapping = read
+                    .get_or_init(|| pseudonyms.mapping(&tenant).map_err(|error| error.to_string()));
+                let mapping = mapping.as_ref();
+                let mapping = mapping.map_err(|text| EvidenceError::Missing(text.clone()))?;
                 let name = mapping.name(id.as_str(), view.record.name.as_str());
                 let tags = view.record.spec.tags.clone().into_iter();
                 let tags = tags.filter(|_| mapping.has_tags()).collect();

@@ -110,7 +110,8 @@ impl Pseudonyms {
         if let Mapping::Keyed(_) = self.mapping(tenant)? {
             // Over the key itself first, where the file system writes in place.
             let mut file = OpenOptions::new().write(true).open(self.path(tenant))?;
-            file.write_all(&[b'0'; 64])?;
+            // It says at once that it is destroyed: a crash must leave no key that others know.
+            file.write_all(format!("{DESTROYED:<64}").as_bytes())?;
             file.sync_all()?;
         }
         self.put(tenant, DESTROYED)
