@@ -354,6 +354,8 @@ pub mod guest {
     pub const ABOUT_BYTES_MAX: usize = 1_024;
     /// Sessions of one tenant at a time.
     pub const SESSIONS_MAX: usize = 64;
+    /// Orders to the agent of one guest that wait to be sent, or for the guest to go on.
+    pub const ASKS_MAX: usize = 64;
     /// Time for a client's first message, in milliseconds.
     pub const FIRST_WORD_MS_MAX: u64 = 10_000;
     /// Time for a client that has all of a copy to go by itself, in milliseconds.

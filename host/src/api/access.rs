@@ -146,13 +146,24 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
 
 /// Returns whether a route starts or makes something of a tenant's.
 pub(super) fn makes(method: &str, path: &str) -> bool {
-    const ENDS: [&str; 3] = ["/stop", "/standby", "/pause"];
-    let of_machines = path == "/instances" || path.starts_with("/instances/");
-    let is_made =
-        of_machines || path.starts_with("/snapshots/") || matches!(path, "/policies" | "/tokens");
-    matches!(method, "POST" | "PUT" | "PATCH")
-        && is_made
-        && !ENDS.iter().any(|end| path.ends_with(end))
+    let is_made = is_of_machines(path) || matches!(path, "/policies" | "/tokens");
+    matches!(method, "POST" | "PUT" | "PATCH") && is_made && !is_calming(path)
+}
+
+/// Returns whether a route may make instances change their phase, except those that end or hold
+/// one.
+pub(super) fn causes_events(method: &str, path: &str) -> bool {
+    method == "POST" && is_of_machines(path) && !is_calming(path)
+}
+
+fn is_of_machines(path: &str) -> bool {
+    let roots = ["/instances/", "/snapshots/"];
+    path == "/instances" || roots.iter().any(|root| path.starts_with(root))
+}
+
+/// Returns whether a route ends or holds an instance.
+fn is_calming(path: &str) -> bool {
+    ["/stop", "/standby", "/pause"].iter().any(|end| path.ends_with(end))
 }
 
 /// Returns whether a route takes a component or a document that is kept.

@@ -242,19 +242,11 @@ fn count(
     if role != Role::Host {
         tenant.count_request(now_ns)?;
     }
-    if causes_events(method, path) {
+    if access::causes_events(method.as_str(), path) {
         let happened = state.journal.figures().entered(tenant.id());
         tenant.check_events(now_ns, happened)?;
     }
     Ok(())
-}
-
-/// True for requests that may make instances change their phase, except those that end or hold one.
-fn causes_events(method: &Method, path: &str) -> bool {
-    let calms = ["/stop", "/standby", "/pause", "/delete"];
-    *method == Method::POST
-        && path.starts_with("/instances")
-        && !calms.iter().any(|end| path.ends_with(end))
 }
 
 #[cfg(test)]

@@ -454,7 +454,8 @@ const PATIENCE: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
 fn patience(headers: &HeaderMap) -> Duration {
     let said = PATIENCE.into_iter().find_map(|name| headers.get(name)?.to_str().ok());
     let whole = said.and_then(|text| text.split('.').next()?.parse::<u64>().ok());
-    whole.map_or(Duration::MAX, |seconds| Duration::from_secs(seconds.max(1)) * 9 / 10)
+    whole
+        .map_or(Duration::MAX, |seconds| Duration::from_secs(seconds.max(1)).saturating_mul(9) / 10)
 }
 
 fn wait_timeout(text: Option<&str>) -> Result<Duration, ApiError> {
@@ -558,6 +559,8 @@ mod tests {
         assert_eq!(patience("x-stainless-read-timeout", "60.0"), Duration::from_secs(54));
         assert_eq!(patience("x-stainless-timeout", "10"), Duration::from_secs(9));
         assert_eq!(patience("x-stainless-timeout", "None"), Duration::MAX);
+        let endless = patience("x-stainless-read-timeout", "18446744073709551615");
+        assert!(endless > Duration::from_secs(3_600), "{endless:?}");
         assert_eq!(patience("x-other", "1"), Duration::MAX);
     }
 

@@ -110,12 +110,7 @@ fn facts(
     tail: usize,
     follow: bool,
 ) -> Result<Response, ApiError> {
-    let seat = || {
-        let followers = &state.followers;
-        let seat = followers.take(&caller.tenant());
-        seat.ok_or_else(|| ApiError::too_many_at_once("followers", followers.most()))
-    };
-    let seat = follow.then(seat).transpose()?;
+    let seat = follow.then(|| stream::seat(&state, caller)).transpose()?;
     let after = stream::resumed(headers)?;
     let head = follow.then(|| state.journal.follow());
     let (lines, received) = mpsc::channel(limits::LOG_QUEUE_LINES_MAX);
@@ -145,9 +140,7 @@ fn follower(
     caller: &Caller,
     log: &Log,
 ) -> Result<(Follower, Seat<TenantId>), ApiError> {
-    let followers = &state.followers;
-    let seat = followers.take(&caller.tenant());
-    let seat = seat.ok_or_else(|| ApiError::too_many_at_once("followers", followers.most()))?;
+    let seat = stream::seat(state, caller)?;
     let follower = state.logs.follow(log).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             ApiError::conflict("no_log", "the instance has no log: its folder does not exist")

@@ -72,9 +72,7 @@ pub(super) async fn stream_facts(
     }
     let key = params.instance.as_deref();
     let instance = key.map(|key| instance(&state, &caller, key)).transpose()?;
-    let seat = state.followers.take(&caller.tenant());
-    let seat =
-        seat.ok_or_else(|| ApiError::too_many_at_once("followers", state.followers.most()))?;
+    let seat = seat(&state, &caller)?;
     let query = FactQuery {
         after,
         through: None,
@@ -87,6 +85,13 @@ pub(super) async fn stream_facts(
     let follower = Follower { state, headers, query, events, _seat: seat };
     tokio::spawn(follower.run(head));
     Ok(Sse::new(ReceiverStream::new(received)).keep_alive(KeepAlive::default()))
+}
+
+/// A follower's seat of the caller's tenant.
+pub(super) fn seat(state: &State, caller: &Caller) -> Result<Seat<TenantId>, ApiError> {
+    let followers = &state.followers;
+    let seat = followers.take(&caller.tenant());
+    seat.ok_or_else(|| ApiError::too_many_at_once("followers", followers.most()))
 }
 
 /// The position from which a client resumes; `None` if it sent none.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::sse::Event;
 use tokio::sync::{mpsc, watch};
@@ -9,7 +10,6 @@ use tokio::sync::{mpsc, watch};
 use super::error::ApiError;
 use super::{State, blocking};
 use crate::id::InstanceId;
-use crate::journal::wire::Kind;
 use crate::journal::{FactQuery, Head};
 use crate::limits::api as limits;
 
@@ -29,13 +29,18 @@ impl Facts {
     /// the daemon stops.
     pub(super) async fn send(mut self, tail: usize, head: Option<watch::Receiver<Head>>) {
         let closing = self.state.closing.clone();
+        let lines = self.lines.clone();
         let told = async {
-            let recent = self.read(tail).await?;
-            self.pass_on(recent).await?;
+            if tail == usize::MAX {
+                self.pass_on_all().await?;
+            } else {
+                let recent = self.last(tail).await?;
+                self.pass_on(recent).await?;
+            }
             let Some(mut head) = head else { return Ok(()) };
             while head.changed().await.is_ok() {
-                let new = self.read(usize::MAX).await?;
-                self.pass_on(new).await?;
+                self.pass_on_all().await?;
+                tokio::time::sleep(Duration::from_millis(limits::STREAM_PAUSE_MS)).await;
             }
             Ok::<(), ApiError>(())
         };
@@ -44,34 +49,54 @@ impl Facts {
                 tracing::warn!(?error, "the facts of an instance could not be read");
             },
             () = closing.cancelled() => {}
+            () = lines.closed() => {}
         }
     }
 
     /// The last `most` of the facts that were not read yet.
-    async fn read(&mut self, most: usize) -> Result<VecDeque<Line>, ApiError> {
+    async fn last(&mut self, most: usize) -> Result<VecDeque<Line>, ApiError> {
         let mut lines = VecDeque::new();
         loop {
-            let query = FactQuery {
-                after: self.after,
-                through: None,
-                tenant: None,
-                instance: Some(self.instance.clone()),
-                kind: None::<Kind>,
-                limit: Some(limits::STREAM_PAGE),
-            };
-            let state = self.state.clone();
-            let page = blocking(move || Ok(state.journal.facts(&query)?)).await?;
-            for fact in &page.facts {
-                self.after = fact.fact.seq;
-                let line = serde_json::to_string(fact).map_err(|error| ApiError::bug(&error))?;
-                lines.push_back((self.after, line));
-            }
+            let (page, is_last) = self.page().await?;
+            lines.extend(page);
             lines.drain(..lines.len().saturating_sub(most));
-            match page.next {
-                Some(next) => self.after = next,
-                None => return Ok(lines),
+            if is_last {
+                return Ok(lines);
             }
         }
+    }
+
+    /// Passes on the facts that were not read yet, a page at a time.
+    async fn pass_on_all(&mut self) -> Result<(), ApiError> {
+        loop {
+            let (page, is_last) = self.page().await?;
+            self.pass_on(page).await?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next facts that were not read yet; true beside them if there are no more.
+    async fn page(&mut self) -> Result<(VecDeque<Line>, bool), ApiError> {
+        let query = FactQuery {
+            after: self.after,
+            through: None,
+            tenant: None,
+            instance: Some(self.instance.clone()),
+            kind: None,
+            limit: Some(limits::STREAM_PAGE),
+        };
+        let state = self.state.clone();
+        let page = blocking(move || Ok(state.journal.facts(&query)?)).await?;
+        let mut lines = VecDeque::new();
+        for fact in &page.facts {
+            self.after = fact.fact.seq;
+            let line = serde_json::to_string(fact).map_err(|error| ApiError::bug(&error))?;
+            lines.push_back((self.after, line));
+        }
+        self.after = page.next.unwrap_or(self.after);
+        Ok((lines, page.next.is_none()))
     }
 
     async fn pass_on(&self, lines: VecDeque<Line>) -> Result<(), ApiError> {

@@ -105,8 +105,8 @@ pub(super) struct Serve {
         default_value_t = CLOCK_WAIT_S
     )]
     clock_wait_s: u32,
-    /// User that virtual machine monitors run as, such as tallyman-vmm; takes root. The user of the
-    /// daemon if absent
+    /// User that virtual machine monitors run as, such as tallyman-vmm; takes root, and QEMU. The
+    /// user of the daemon if absent
     #[arg(long, value_name = "USER", env = "TALLYMAN_VMM_USER", value_parser = VmmUser::named)]
     vmm_user: Option<VmmUser>,
     #[command(flatten)]

@@ -159,7 +159,7 @@ pub(super) struct Schedule {
     /// Age from which scheduled snapshots are deleted, such as 168h; by number alone if absent
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "every")]
     max_age: Option<Duration>,
-    /// Prefix of their names, at most 44 characters; scheduled if absent
+    /// Prefix of their names, at most 47 characters; scheduled if absent
     #[arg(long, requires = "every")]
     prefix: Option<String>,
     /// Compress the memory of each afterwards, in the background

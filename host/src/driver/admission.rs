@@ -264,12 +264,11 @@ impl Admission {
 
 /// The sum of claims; of one that is pending and can be seen, the larger.
 fn sum(pending: &HashMap<InstanceId, Claim>, there: &[(InstanceId, Claim)]) -> Claim {
+    let mut new: HashMap<_, _> = pending.iter().collect();
     let seen = there.iter().fold(Claim::default(), |sum, (id, claim)| {
-        sum.plus(pending.get(id).map_or(*claim, |pending| pending.at_least(*claim)))
+        sum.plus(new.remove(id).map_or(*claim, |pending| pending.at_least(*claim)))
     });
-    let is_new = |id: &InstanceId| !there.iter().any(|(known, _)| known == id);
-    let new = pending.iter().filter(|(id, _)| is_new(id));
-    new.fold(seen, |sum, (_, claim)| sum.plus(*claim))
+    new.into_values().fold(seen, |sum, claim| sum.plus(*claim))
 }
 
 /// The amounts that are left of the most that is given.

@@ -27,8 +27,7 @@ impl Fleet {
     pub async fn read_traffic(&self, tenant: &TenantId) {
         let guests: Vec<_> = {
             let directory = self.0.directory();
-            let own = directory.by_row.values().filter(|slot| slot.tenant == *tenant);
-            own.filter(|slot| has_traffic(slot)).cloned().collect()
+            directory.of_tenant(tenant).filter(|slot| has_traffic(slot)).cloned().collect()
         };
         let readings = guests.iter().map(|slot| self.read_one(slot));
         // Whoever is late is left out.

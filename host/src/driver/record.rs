@@ -117,11 +117,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Share of its tenant's limits that an instance takes after a revert to this snapshot.
+    /// Share of its tenant's limits that an instance takes after a revert to this snapshot, of the
+    /// disk what it adds to the disks and kept snapshots.
     pub(super) fn share(&self) -> Share {
         let memory_bytes = self.memory.map_or(self.memory_bytes, |memory| memory.guest_bytes);
-        // Putting it back copies what it holds.
-        Share { vcpus: self.vcpus, memory_bytes, disk_bytes: 0 }
+        // Its disks take the place of those that are there.
+        let disk_bytes = self.memory.map_or(0, |memory| memory.bytes);
+        Share { vcpus: self.vcpus, memory_bytes, disk_bytes }
     }
 
     /// Bytes on disk now.
@@ -227,7 +229,7 @@ pub struct Network {
     pub address: Ipv4Addr,
     /// The guest was copied with its memory, in which it has its source's address: its agent is
     /// told this one.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_told: bool,
     /// Most bytes a second that the guest may send; none for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -251,10 +253,6 @@ pub struct NetworkWish {
     pub download_bytes_max: Option<u64>,
     /// The only places that the guest may send to; none for all that is not closed.
     pub allowed: Option<Vec<Place>>,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 impl Network {

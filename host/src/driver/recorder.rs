@@ -155,6 +155,8 @@ impl Recorder {
         if self.record.spec.network.is_none() || !self.live.state.has_vmm() {
             return;
         }
+        // Also of a reading that fails: the next one is due as long after it.
+        self.watch.traffic_read = Some(self.host.clock.now());
         let link = self.link.clone();
         let folder = self.folder();
         let incarnation = self.live.incarnation;
@@ -163,10 +165,7 @@ impl Recorder {
             None => ended_traffic(&folder, incarnation).map_err(on_disk("read", &folder)),
         });
         match read.await {
-            Ok(Some(counted)) => {
-                self.watch.traffic_read = Some(self.host.clock.now());
-                self.live.count(counted);
-            }
+            Ok(Some(counted)) => self.live.count(counted),
             Ok(None) => {}
             Err(error) => {
                 let instance = &self.record.id;

@@ -18,7 +18,7 @@ pub(super) struct Watch {
     pub(super) idle: Option<Idle>,
     /// Number of times the vCPUs were held since the task began.
     pub(super) pauses: u64,
-    /// Instant at which the guest's traffic was read last; none before that.
+    /// Instant at which the guest's traffic was looked at last; none before that.
     pub(super) traffic_read: Option<Instant>,
     /// Acts that have failed, each with the instant before which it is not tried again, so that it
     /// does not hold up the others.

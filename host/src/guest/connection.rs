@@ -347,11 +347,20 @@ impl Connection {
         Ok(())
     }
 
+    /// Keeps what is asked for until the guest goes on. One too many is dropped, and with it its
+    /// reply: whoever asks tries again until they stop waiting.
+    fn wait(&mut self, ask: Ask) {
+        self.waiting.retain(|ask| !matches!(ask, Ask::Open { reply, .. } if reply.is_closed()));
+        if self.waiting.len() < limits::ASKS_MAX {
+            self.waiting.push(ask);
+        }
+    }
+
     fn take(&mut self, ask: Ask) {
         match ask {
             // Whoever asked has stopped waiting: it must not be begun.
             Ask::Open { reply, .. } if reply.is_closed() => {}
-            ask @ Ask::Open { .. } if self.is_held => self.waiting.push(ask),
+            ask @ Ask::Open { .. } if self.is_held => self.wait(ask),
             Ask::Hold { reply } => self.hold(reply),
             Ask::Open { open, reply } => {
                 self.last_id = self.last_id.wrapping_add(1);

@@ -79,7 +79,7 @@ impl Guest {
         if let Some(asker) = shared.connection.as_ref().filter(|asker| !asker.asks.is_closed()) {
             return Ok(asker.clone());
         }
-        let (asks, asked) = mpsc::channel(64);
+        let (asks, asked) = mpsc::channel(limits::ASKS_MAX);
         let (close, closed) = mpsc::channel(1);
         let network = shared.network.clone();
         let connection = Connection::run(

@@ -175,7 +175,7 @@ impl Retention {
             while self.archive().await?.left > 0 {}
         }
         if let Some(age) = self.plan.prune_after {
-            // Segments whose copies can't be read stay and are told; others would be asked for ever.
+            // Segments whose copies can't be read stay, and would be asked for ever.
             loop {
                 let done = self.prune(self.before(age), Actor::Host).await?;
                 if done.left == 0 || done.pruned.is_empty() {

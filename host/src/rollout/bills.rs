@@ -89,19 +89,20 @@ impl Rollout {
         let read = OnceLock::new();
         Arc::new(move |id: &InstanceId| {
             let missing = || EvidenceError::Missing(format!("the record of instance {id}"));
-            if let Ok(view) = fleet.find_closed(&tenant, id) {
-                let mapping = read
-                    .get_or_init(|| pseudonyms.mapping(&tenant).map_err(|error| error.to_string()));
-                let mapping = mapping.as_ref();
-                let mapping = mapping.map_err(|text| EvidenceError::Missing(text.clone()))?;
-                let name = mapping.name(id.as_str(), view.record.name.as_str());
-                let tags = view.record.spec.tags.clone().into_iter();
-                let tags = tags.filter(|_| mapping.has_tags()).collect();
-                return Ok(Named { id: id.to_string(), name, tags });
-            }
-            let found = journal.archive().instance_of_hosts(id)?;
-            let stored = found.filter(|stored| stored.tenant == tenant).ok_or_else(missing)?;
-            Ok(Named::of_host(&stored))
+            let mapping =
+                read.get_or_init(|| pseudonyms.mapping(&tenant).map_err(|error| error.to_string()));
+            let mapping = mapping.as_ref();
+            let mapping = mapping.map_err(|text| EvidenceError::Missing(text.clone()))?;
+            let Named { id, name, tags } = if let Ok(view) = fleet.find_closed(&tenant, id) {
+                let tags = view.record.spec.tags.clone().into_iter().collect();
+                Named { id: id.to_string(), name: view.record.name.to_string(), tags }
+            } else {
+                let found = journal.archive().instance_of_hosts(id)?;
+                let stored = found.filter(|stored| stored.tenant == tenant).ok_or_else(missing)?;
+                Named::of_host(&stored)
+            };
+            let tags = if mapping.has_tags() { tags } else { Vec::new() };
+            Ok(Named { name: mapping.name(&id, &name), id, tags })
         })
     }
 }

@@ -60,6 +60,14 @@ async fn detect(
     options: &Options,
     supervisor: Supervising,
 ) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
+    if options.vmm_user.is_some() && matches!(kind, Kind::CloudHypervisor | Kind::Firecracker) {
+        return Err(HypervisorError::Unavailable {
+            program: kind.to_string(),
+            reason: "it writes its snapshots itself, into folders that only the daemon's user may \
+                     write to; leave --vmm-user out to use it"
+                .into(),
+        });
+    }
     let qemu = |supervisor| QemuConfig {
         program: options.qemu.clone(),
         supervisor,

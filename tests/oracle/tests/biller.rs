@@ -269,6 +269,8 @@ fn every_cause_of_a_wrong_bill_is_put_back_and_found() {
         assert!(!of_biller.is_empty() || !others.is_empty(), "{says}");
         for (fault, file, name) in *others {
             let text = std::fs::read_to_string(root.join(file)).expect(file);
+            // Not where the fault is made, but where it is asked for.
+            let text = text.replace(&format!("Mutant::{fault}.is_active()"), "");
             let is_there = text.contains(&format!("fn {name}()"))
                 && text.contains(&format!("Mutant::{fault}"));
             assert!(is_there, "{says}: {file} has no {name} with {fault}");

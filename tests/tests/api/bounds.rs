@@ -93,6 +93,8 @@ fn events_over_a_tenant_s_rate_refuse_requests_for_more_and_are_all_recorded() {
         (answer.status == 429).then_some(answer)
     });
     refused.refused(429, "too_many_events", "events_per_minute");
+    let by_snapshot = first.act("/snapshots/none/fork");
+    by_snapshot.refused(429, "too_many_events", "events_per_minute");
     let shown = first.get(&format!("/instances/{id}")).done();
     assert_eq!(shown["state"], json!("Paused"), "{shown}");
     // What it can do is end.

@@ -10,6 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use ed25519_dalek::{Signer, SigningKey};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tallyman_tests::aloud;
 use tallyman_tests::authority::Authority;
 use tallyman_tests::daemon::Daemon;
 use tallyman_tests::deadline::eventually;
@@ -121,7 +122,7 @@ fn runs_as_the_user(daemon: &Daemon, id: &str) {
 #[test]
 fn machines_run_as_a_user_of_their_own_that_the_journal_is_closed_to() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("NOT RUN: only root can start machines as another user");
+        aloud::say("machines as another user NOT RUN: only root can start them");
         return;
     }
     let mut daemon = daemon();

@@ -166,7 +166,7 @@ pub struct Activate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
     /// Set to confirm the activation of a policy that was in force before, or was quarantined.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
     /// Values of the policy's options, by name, as it declares them. `initializing-max` is the
     /// host's own: the longest time that a boot counts as `initializing`.
@@ -183,10 +183,6 @@ pub struct Activate {
     /// amount in the currency. Unchecked if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tenant: Option<String>,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// A request to put the policy before the present one in force again.

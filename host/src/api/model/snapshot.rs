@@ -194,7 +194,7 @@ pub struct SetSnapshotSchedule {
     /// The number and the age up to which snapshots of this schedule are kept. Other snapshots are
     /// never removed by a schedule.
     pub retention: Retention,
-    /// Prefix of their names, at most 44 characters; `scheduled` if absent.
+    /// Prefix of their names, at most 47 characters; `scheduled` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_prefix: Option<String>,
     /// Set to compress the memory of each afterwards, in the background.

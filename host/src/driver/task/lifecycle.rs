@@ -73,15 +73,21 @@ impl Task {
     fn reserve_growth(&self, request: &Request) -> Result<Reserved, FleetError> {
         let shape = self.live().shape;
         let before = Share::of(shape);
-        let memory_bytes = if self.state().has_vmm() { shape.memory_bytes } else { 0 };
+        let standby_bytes = self.recorder.standby_bytes();
+        let memory_bytes = self.running_bytes();
         let grown = |by: u64| before.disk_bytes.saturating_add(by);
         let after = match request {
             Request::Resize { memory_bytes } => Share { memory_bytes: *memory_bytes, ..before },
             Request::Revert { snapshot } => {
-                Share { disk_bytes: before.disk_bytes, ..self.kept(snapshot)?.share() }
+                let share = self.kept(snapshot)?.share();
+                // It takes the place of a standby's memory.
+                let disk_bytes = grown(share.disk_bytes).saturating_sub(standby_bytes);
+                Share { disk_bytes, ..share }
             }
             Request::Standby => Share { disk_bytes: grown(memory_bytes), ..before },
             Request::Snapshot(_) => {
+                // Of a standby, its memory: one of both is 0.
+                let memory_bytes = memory_bytes.saturating_add(standby_bytes);
                 let disk_bytes = memory_bytes.saturating_add(shape.disk_bytes);
                 Share { disk_bytes: grown(disk_bytes), ..before }
             }
@@ -97,6 +103,11 @@ impl Task {
         };
         let claim = self.claim(request);
         self.host.reserve(&self.recorder.record, (before, after), claim)
+    }
+
+    /// Bytes of memory that a monitor holds.
+    fn running_bytes(&self) -> u64 {
+        if self.state().has_vmm() { self.live().shape.memory_bytes } else { 0 }
     }
 
     /// The claim on the host once the request is carried out; none if it does not grow.
@@ -219,7 +230,7 @@ impl Task {
 
     /// Requires space for what a request may write, beside what is kept for the journal.
     fn require_space(&self, request: &Request) -> Result<(), FleetError> {
-        let memory_bytes = if self.state().has_vmm() { self.live().shape.memory_bytes } else { 0 };
+        let memory_bytes = self.running_bytes();
         let needed_bytes = match request {
             Request::Standby | Request::Snapshot(_) => memory_bytes,
             Request::Fork { children, .. } => memory_bytes.saturating_mul(children.len() as u64),

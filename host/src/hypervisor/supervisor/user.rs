@@ -94,7 +94,11 @@ impl VmmUser {
         }
         self.open(path, READ | PASS)?;
         for file in fs::read_dir(path)? {
-            self.open(&file?.path(), READ)?;
+            let file = file?;
+            // A link's target may be anything of the daemon's.
+            if file.file_type()?.is_file() {
+                self.open(&file.path(), READ)?;
+            }
         }
         Ok(())
     }
