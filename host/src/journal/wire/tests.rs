@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::billing::{About, Fact};
+use crate::vm;
 
 /// One fact of each kind, as it has been hashed since the first version.
 const TEXTS: [&str; 32] = [
