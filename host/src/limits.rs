@@ -466,6 +466,8 @@ pub mod tenant {
     /// Most bytes of disks, memories, snapshots and logs of all instances together. A console and a
     /// log count as large as they may become.
     pub const DISK_BYTES_MAX: u64 = 64 << 40;
+    /// Most proposals of policies and price books that are neither accepted nor declined.
+    pub const PROPOSALS_MAX: usize = 16;
     /// Most bytes of price books and components that the journal keeps for it.
     pub const STORED_BYTES_MAX: u64 = 4 << 30;
     /// Most launches of machines in a minute, on average; as many may come at once. Requests beyond

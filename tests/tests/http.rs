@@ -7,6 +7,8 @@ mod bills;
 mod charges;
 #[path = "http/money.rs"]
 mod money;
+#[path = "http/proposals.rs"]
+mod proposals;
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;

@@ -14,8 +14,10 @@ pub struct Decimal {
 
 /// Most digits after the point that a text may have.
 pub const DIGITS_MAX: u32 = 18;
-/// Most digits in all.
+/// Most digits in all of a number that people write.
 const LENGTH_MAX: usize = 30;
+/// Most digits in all of an amount that a document states: those of 128 bits.
+const STATED_LENGTH_MAX: usize = 39;
 
 /// A text that is no decimal number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,9 +45,16 @@ impl Decimal {
     }
 }
 
-impl FromStr for Decimal {
-    type Err = UnknownDecimal;
-    fn from_str(text: &str) -> Result<Self, UnknownDecimal> {
+impl Decimal {
+    /// Reads an amount as documents state it, which may be larger than any that people write.
+    ///
+    /// # Errors
+    /// [`UnknownDecimal`].
+    pub fn stated(text: &str) -> Result<Self, UnknownDecimal> {
+        Self::read(text, STATED_LENGTH_MAX)
+    }
+
+    fn read(text: &str, length_max: usize) -> Result<Self, UnknownDecimal> {
         let unknown = || UnknownDecimal(text.chars().take(80).collect());
         let (is_negative, number) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -54,7 +63,7 @@ impl FromStr for Decimal {
         let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
         let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
         let digits = if number.contains('.') { fraction.len() } else { 0 };
-        let fits = digits <= DIGITS_MAX as usize && whole.len() + digits <= LENGTH_MAX;
+        let fits = digits <= DIGITS_MAX as usize && whole.len() + digits <= length_max;
         if !all_digits(whole) || !all_digits(fraction) || !fits {
             return Err(unknown());
         }
@@ -64,6 +73,13 @@ impl FromStr for Decimal {
             units: if is_negative { -units } else { units },
             digits: u32::try_from(digits).unwrap_or(0),
         })
+    }
+}
+
+impl FromStr for Decimal {
+    type Err = UnknownDecimal;
+    fn from_str(text: &str) -> Result<Self, UnknownDecimal> {
+        Self::read(text, LENGTH_MAX)
     }
 }
 
@@ -129,6 +145,14 @@ mod tests {
             assert!(text.parse::<Decimal>().is_err(), "{text}");
         }
         assert!("1".repeat(31).parse::<Decimal>().is_err());
+    }
+
+    #[test]
+    fn any_amount_that_is_stated_can_be_read_again() {
+        for nanos in [0, -1, 10_i128.pow(30), i128::MAX, i128::MIN + 1] {
+            let stated = Decimal::stated(&Decimal::nanos(nanos).to_string());
+            assert_eq!(stated.expect("read").scaled(9), Some(nanos), "{nanos}");
+        }
     }
 
     #[test]

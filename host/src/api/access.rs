@@ -20,6 +20,8 @@ const PAYERS: &[Role] = &[Role::Billing, Role::TenantAdmin, Role::TenantReader];
 const CHARGING: &[Role] = &[Role::Billing];
 /// The roles that may see metrics: those of a tenant, or of the whole host.
 const WATCHERS: &[Role] = &[Role::TenantAdmin, Role::TenantReader, Role::Metrics];
+/// The roles that may end a proposal that does not come about.
+const DECLINING: &[Role] = &[Role::Billing, Role::TenantAdmin, Role::PolicyAuthor];
 /// The role of a host of a fleet.
 const HOSTS: &[Role] = &[Role::Host];
 /// No role but the operator's: the route concerns the host, or all tenants.
@@ -102,6 +104,11 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("DELETE", "/tenants/{id}/prices/planned/{digest}", CHARGING),
     ("GET", "/tenants/{id}/acts", PAYERS),
     ("POST", "/tenants/{id}/one-offs", CHARGING),
+    ("GET", "/tenants/{id}/proposals", EVERYBODY),
+    ("POST", "/tenants/{id}/proposals", AUTHORS),
+    ("POST", "/tenants/{id}/proposals/{number}/accept", CHARGING),
+    // Whoever proposed it may take it back.
+    ("POST", "/tenants/{id}/proposals/{number}/decline", DECLINING),
     ("PUT", "/tenants/{id}/tariff", CHARGING),
     // A tariff is for many tenants.
     ("GET", "/tariffs", NOBODY_ELSE),

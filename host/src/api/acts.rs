@@ -13,7 +13,7 @@ use crate::billing::TenantFact;
 /// Acts on a tenant's money
 ///
 /// The facts that say what the tenant is charged, and by whose hand: policies and prices set and
-/// withdrawn, agreements, overrides and documents.
+/// withdrawn, proposals, agreements, overrides and documents.
 #[utoipa::path(get, path = "/tenants/{id}/acts",
     tag = "invoices", security(("bearer" = [])), responses(
     (status = 200, description = "The facts, ascending", body = Acts),
@@ -28,7 +28,10 @@ pub(super) async fn list_acts(
     let work = move || {
         let archive = state.journal.archive();
         let mut facts = Vec::new();
-        for (seq, fact) in archive.facts_of_tenant(&tenant)? {
+        let mut known = archive.facts_of_tenant(&tenant)?;
+        known.extend(archive.proposals_of(&tenant)?);
+        known.sort_by_key(|&(seq, _)| seq);
+        for (seq, fact) in known {
             if fact.of_tenant().is_some_and(TenantFact::is_of_money) {
                 facts.extend(archive.fact(seq)?);
             }

@@ -45,6 +45,7 @@ mod patient;
 mod policies;
 mod present;
 mod proofs;
+mod proposals;
 mod pushed;
 mod quota;
 mod resources;

@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 use super::{
     State, activations, acts, auth, automation, capabilities, compat, dashboard, error, events,
     exec, exports, files, fleet, health, images, instances, invoices, journal, kept, logs, metrics,
-    names, nap, one_offs, openapi, policies, proofs, resources, rules, sessions, shadows,
-    snapshots, stream, tariffs, tenants, tokens, withdrawals,
+    names, nap, one_offs, openapi, policies, proofs, proposals, resources, rules, sessions,
+    shadows, snapshots, stream, tariffs, tenants, tokens, withdrawals,
 };
 use crate::limits;
 
@@ -97,6 +97,9 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(withdrawals::withdraw_prices))
         .routes(routes!(acts::list_acts))
         .routes(routes!(one_offs::create_one_off))
+        .routes(routes!(proposals::list_proposals, proposals::propose))
+        .routes(routes!(proposals::accept_proposal))
+        .routes(routes!(proposals::decline_proposal))
         .routes(routes!(tariffs::list_tariffs))
         .routes(routes!(tariffs::set_default_tariff))
         .routes(routes!(tariffs::publish_tariff))

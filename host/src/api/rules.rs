@@ -332,7 +332,8 @@ pub(super) fn book(
     Ok(Some(Evidence::document(&state.journal.archive(), digest)?))
 }
 
-/// The digest of a price book that the tenant has or had, by its name or its unique beginning.
+/// The digest of a price book that the tenant has, had or proposed, by its name or its unique
+/// beginning.
 pub(super) fn book_named(
     state: &State,
     tenant: &TenantId,
@@ -347,10 +348,13 @@ pub(super) fn book_named(
         Change::Withdrawn { .. } => None,
     });
     let is_named = |digest: &Digest| !named.is_empty() && digest.to_string().starts_with(named);
-    let found: BTreeSet<Digest> = set.filter(is_named).collect();
+    let proposed = state.issuer.proposals(tenant)?.into_iter();
+    let proposed = proposed.filter(|one| one.plan == Plan::Prices).map(|one| one.digest);
+    let found: BTreeSet<Digest> = set.chain(proposed).filter(is_named).collect();
     match found.len() {
         0 => {
-            let message = format!("the tenant never had a price book '{}'", clipped(named));
+            let message =
+                format!("the tenant never had or proposed a price book '{}'", clipped(named));
             Err(ApiError::not_found("no_such_prices", message)
                 .hint("GET /tenants/{id}/prices lists them; the text of a book is taken, too"))
         }
@@ -372,6 +376,11 @@ impl From<ChangeError> for ApiError {
             ChangeError::NameInUse { .. } => Self::conflict("name_in_use", error.to_string()),
             ChangeError::NotPlanned { .. } => Self::not_found("not_planned", error.to_string())
                 .hint("`tallyman prices show` and `tallyman policy status` list what is planned"),
+            ChangeError::NoProposal(_) => Self::not_found("no_such_proposal", error.to_string()),
+            ChangeError::ProposalEnded { .. } => {
+                Self::conflict("proposal_ended", error.to_string())
+            }
+            ChangeError::Proposals => Self::conflict("too_many_proposals", error.to_string()),
             ChangeError::Issue(error) => error.into(),
         }
     }

@@ -393,6 +393,34 @@ pub enum TenantFact {
         /// The actor who charged or gave it.
         by: Actor,
     },
+    /// Another policy or price book was proposed to whoever charges the tenant.
+    Proposed {
+        /// Policy or prices.
+        plan: Plan,
+        /// The component or the price book.
+        digest: Digest,
+        /// Instant from which it would be in force; none for that of the acceptance.
+        from: Option<Instant>,
+        /// Name of the book among the tenant's; none without one, and for a policy.
+        name: Option<BookName>,
+        /// Options of the policy, sorted by name.
+        options: Vec<(String, String)>,
+        /// The reason, in words; none if none was given.
+        reason: Option<String>,
+        /// The actor who proposed it.
+        by: Actor,
+    },
+    /// A proposal was accepted, declined or taken back.
+    ProposalEnded {
+        /// Sequence number of the proposal's fact.
+        proposal: u64,
+        /// Set if it was accepted: the fact of its activation comes before.
+        is_accepted: bool,
+        /// The reason, in words; none if none was given.
+        reason: Option<String>,
+        /// The actor who ended it.
+        by: Actor,
+    },
     /// A period of the tenant was charged, or charged anew.
     Invoiced {
         /// Number among the tenant's documents, from 1.
@@ -532,6 +560,8 @@ impl TenantFact {
             | TenantFact::TariffDefault { .. }
             | TenantFact::TariffJoined { .. }
             | TenantFact::OneOff { .. }
+            | TenantFact::Proposed { .. }
+            | TenantFact::ProposalEnded { .. }
             | TenantFact::Invoiced { .. } => return None,
         };
         (plan == of).then_some(change)
@@ -539,7 +569,7 @@ impl TenantFact {
 }
 
 impl TenantFact {
-    /// Returns whether it is an act that decides what the tenant is charged.
+    /// Returns whether it is an act that decides, or asks, what the tenant is charged.
     pub fn is_of_money(&self) -> bool {
         match self {
             TenantFact::PolicyActivated { .. }
@@ -551,6 +581,8 @@ impl TenantFact {
             | TenantFact::TariffDefault { .. }
             | TenantFact::TariffJoined { .. }
             | TenantFact::OneOff { .. }
+            | TenantFact::Proposed { .. }
+            | TenantFact::ProposalEnded { .. }
             | TenantFact::Invoiced { .. } => true,
             TenantFact::PolicyAdmitted { .. }
             | TenantFact::PolicyMoved(_)
@@ -579,11 +611,13 @@ impl TenantFact {
             | TenantFact::TariffDefault { .. }
             | TenantFact::TariffJoined { .. }
             | TenantFact::OneOff { .. }
+            | TenantFact::Proposed { .. }
             | TenantFact::Invoiced { .. } => true,
             TenantFact::PolicyMoved(_)
             | TenantFact::PolicyFaulted { .. }
             | TenantFact::Changed { .. }
             | TenantFact::TokenRevoked { .. }
+            | TenantFact::ProposalEnded { .. }
             | TenantFact::PlanWithdrawn { .. } => false,
         }
     }

@@ -572,7 +572,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The text of a price book file, or a name or digest as it is.
-fn book(named: &str) -> anyhow::Result<String> {
+pub(super) fn book(named: &str) -> anyhow::Result<String> {
     let is_of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     // A tariff and its version have a slash between them.
     let mut parts = named.splitn(2, '/');
@@ -653,7 +653,7 @@ impl Closed {
 /// The numbers of documents, and what they ask for in all.
 fn added(documents: &[Invoice]) -> (Vec<u64>, String) {
     let numbers = documents.iter().filter_map(|document| document.number).collect();
-    let amounts = documents.iter().filter_map(|document| document.payable.parse::<Decimal>().ok());
+    let amounts = documents.iter().filter_map(|document| Decimal::stated(&document.payable).ok());
     let nanos: i128 = amounts.filter_map(|amount| amount.scaled(9)).sum();
     let last = documents.last();
     let digits = last.map_or(0, |document| usize::from(document.minor_digits));

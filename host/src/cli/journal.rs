@@ -399,6 +399,15 @@ fn details(what: &What) -> String {
         What::OneOff { what, amount, currency, reason, by, .. } => {
             format!("{} of {amount} {currency} by {by}: {reason}", tenant::OneOffKind::from(*what))
         }
+        What::Proposed { plan, digest, reason, by, .. } => {
+            let reason = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!("{} {}{}{reason}", tenant::Plan::from(*plan), short(digest), who(Some(by)))
+        }
+        What::ProposalEnded { proposal, is_accepted, reason, by } => {
+            let end = if *is_accepted { "accepted" } else { "declined" };
+            let reason = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!("{proposal} {end}{}{reason}", who(Some(by)))
+        }
         What::PlanWithdrawn { plan, digest, by, reason, .. } => {
             let reason = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             format!("{} {}{}{reason}", tenant::Plan::from(*plan), short(digest), who(Some(by)))

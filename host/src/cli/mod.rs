@@ -34,6 +34,7 @@ mod output;
 mod overcommit;
 mod policy;
 mod progress;
+mod proposal;
 mod rate;
 mod serve;
 mod sheet;
@@ -112,6 +113,9 @@ enum Command {
     /// Preview, close and correct a tenant's invoices
     #[command(subcommand)]
     Invoice(invoice::Command),
+    /// Propose policies and price books; accept and decline what is proposed
+    #[command(subcommand)]
+    Proposal(proposal::Command),
     /// Named price books with versions, for many tenants
     #[command(subcommand)]
     Tariff(tariff::Command),
@@ -257,6 +261,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Token(command) => command.run(&global).await,
         Command::Prices(command) => command.run(&global).await,
         Command::Invoice(command) => command.run(&global).await,
+        Command::Proposal(command) => command.run(&global).await,
         Command::Tariff(command) => command.run(&global).await,
         Command::Rate(rate) => rate.run(&global).await,
         Command::Agreement(command) => command.run(&global).await,

@@ -177,6 +177,13 @@ pub(super) struct Why {
     once: Once,
 }
 
+impl Why {
+    /// The reason, and by what the request is known again.
+    pub(super) fn into_parts(self) -> (Option<String>, Once) {
+        (self.reason, self.once)
+    }
+}
+
 /// The plan that is meant.
 #[derive(Debug, Args)]
 pub(super) struct Which {

@@ -19,6 +19,7 @@ use crate::billing::agreement::Agreement;
 use crate::billing::{Dated, Reading, TenantFact, zones};
 use crate::id::{BookName, Digest, TariffName, TenantId};
 use crate::journal::{Archive, CommitError, Entry, FirstTry, NewPrices, NewWithdrawal};
+use crate::limits::tenant as limits;
 use crate::policy::metering::Description;
 use crate::tenant::Plan;
 use crate::units::Instant;
@@ -59,6 +60,23 @@ pub enum ChangeError {
         /// Policy or prices.
         plan: Plan,
     },
+    /// There is no such proposal.
+    #[error("there is no proposal {0}; `tallyman proposal list` lists them")]
+    NoProposal(u64),
+    /// The proposal has ended.
+    #[error("proposal {number} was {} before", if *is_accepted { "accepted" } else { "declined" })]
+    ProposalEnded {
+        /// The proposal.
+        number: u64,
+        /// Set if it was accepted.
+        is_accepted: bool,
+    },
+    /// As many proposals are open as may be.
+    #[error(
+        "{} proposals are open, which is the most; have one accepted or declined first",
+        limits::PROPOSALS_MAX
+    )]
+    Proposals,
     /// The rules that it is checked against can't be read, or the change can't be committed.
     #[error(transparent)]
     Issue(#[from] IssueError),
@@ -90,7 +108,7 @@ pub struct BookSet {
 }
 
 /// A book as a tenant knows it.
-struct KnownBook {
+pub(super) struct KnownBook {
     /// Its name; none without one.
     name: Option<String>,
     /// Since when, and by which fact, it is set for the time that is asked for; none if another is.
@@ -201,7 +219,7 @@ impl Issuer {
     }
 
     /// A book as the tenant knows it so far. A name that stands for another one is refused.
-    fn known_book(
+    pub(super) fn known_book(
         &self,
         tenant: &TenantId,
         (digest, name): (Digest, Option<&BookName>),
@@ -382,7 +400,7 @@ impl Issuer {
         Ok(spans.into_iter().next().map(|span| span.options).unwrap_or_default())
     }
 
-    fn check_prices(
+    pub(super) fn check_prices(
         &self,
         tenant: &TenantId,
         (book, digest): (&Book, Digest),

@@ -471,7 +471,7 @@ fn check_currency(before: &[&Invoice], bill: &Bill) -> Result<(), InvoiceError> 
 }
 
 fn coins(text: &str, digits: u8) -> Option<i128> {
-    text.parse::<Decimal>().ok()?.scaled(digits.into())
+    Decimal::stated(text).ok()?.scaled(digits.into())
 }
 
 fn sorted(mut instances: Vec<Named>) -> Vec<Named> {

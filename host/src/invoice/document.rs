@@ -398,7 +398,7 @@ impl Line {
 
 /// The nano-units of an amount as a document writes it; none for a text that is not an amount.
 pub(super) fn nanos(text: &str) -> Option<i128> {
-    text.parse::<Decimal>().ok()?.scaled(9)
+    Decimal::stated(text).ok()?.scaled(9)
 }
 
 /// The name of a rounding, as books write it.

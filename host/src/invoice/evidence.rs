@@ -237,6 +237,8 @@ impl News {
             | TenantFact::TokenCreated { .. }
             | TenantFact::TokenRevoked { .. }
             | TenantFact::AgreementChanged { .. }
+            | TenantFact::Proposed { .. }
+            | TenantFact::ProposalEnded { .. }
             | TenantFact::TariffPublished { .. }
             | TenantFact::TariffDefault { .. }
             | TenantFact::TariffJoined { .. }

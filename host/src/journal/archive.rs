@@ -113,7 +113,9 @@ impl Archive {
     pub fn stored_bytes(&self, tenant: &TenantId, without: &Digest) -> Result<u64, ReadError> {
         let sql = "SELECT
             (SELECT coalesce(sum(length(bytes)), 0) FROM document WHERE digest != ?2 AND digest IN
-             (SELECT digest FROM prices WHERE tenant = ?1)) +
+             (SELECT digest FROM prices WHERE tenant = ?1 UNION
+              SELECT body ->> '$.digest' FROM tenant_fact JOIN fact ON seq = tenant_fact.fact
+              WHERE tenant_fact.tenant = ?1 AND body ->> '$.kind' = 'proposed')) +
             (SELECT coalesce(sum(length(bytes)), 0) FROM policy WHERE digest != ?2 AND digest IN
              (SELECT digest FROM policy_fact JOIN fact ON seq = policy_fact.fact
               WHERE tenant = ?1 AND body ->> '$.kind' = 'policy-admitted'))";
@@ -294,8 +296,20 @@ impl Archive {
     /// # Errors
     /// See [`ReadError`].
     pub fn facts_of_tenant(&self, tenant: &TenantId) -> Result<Vec<(u64, Fact)>, ReadError> {
+        self.located(OF_TENANT, tenant)
+    }
+
+    /// Returns the facts about a tenant's proposals, ascending. No bill depends on them.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn proposals_of(&self, tenant: &TenantId) -> Result<Vec<(u64, Fact)>, ReadError> {
+        self.located(PROPOSALS, tenant)
+    }
+
+    fn located(&self, sql: &str, tenant: &TenantId) -> Result<Vec<(u64, Fact)>, ReadError> {
         self.readers.with(|db| {
-            let mut statement = db.prepare_cached(OF_TENANT)?;
+            let mut statement = db.prepare_cached(sql)?;
             let found = statement.query_map([tenant.as_str()], fact)?;
             let found = found.collect::<rusqlite::Result<Result<Vec<_>, _>>>()?;
             let mut found = found?;
@@ -429,6 +443,12 @@ const OF_TENANT: &str = "
       UNION SELECT fact FROM invoice WHERE tenant = ?1
     )
     SELECT fact.seq, fact.body FROM own JOIN fact USING (seq) ORDER BY fact.seq";
+
+/// Locates the facts about a tenant's proposals.
+const PROPOSALS: &str = "
+    SELECT fact.seq, fact.body FROM tenant_fact JOIN fact ON fact.seq = tenant_fact.fact
+    WHERE tenant_fact.tenant = ?1 AND fact.body ->> '$.kind' IN ('proposed', 'proposal-ended')
+    ORDER BY fact.seq";
 
 /// Returns the facts of a tenant that a derived table points at, ascending. The table locates them;
 /// their content is read from the facts.

@@ -143,6 +143,8 @@ pub(super) fn index_tenant(
         | TenantFact::OneOff { .. } => {
             insert(db, "INSERT INTO rule_fact (fact, tenant) VALUES (?1, ?2)", &[&seq, &tenant])
         }
+        // Read with the tenant's other facts.
+        TenantFact::Proposed { .. } | TenantFact::ProposalEnded { .. } => Ok(()),
         TenantFact::Created { .. } => insert(
             db,
             "INSERT OR IGNORE INTO tenant (id, created) VALUES (?1, ?2)",

@@ -327,6 +327,35 @@ pub enum What {
         /// The actor, as in `policy-admitted`.
         by: String,
     },
+    /// Another policy or price book was proposed to whoever charges the tenant.
+    Proposed {
+        /// Policy or prices.
+        plan: Plan,
+        /// SHA-256 of the component or the price book.
+        digest: String,
+        /// Instant on the meter clock from which it would be in force; `null` for that of the
+        /// acceptance.
+        from_ns: Option<i64>,
+        /// Name of the book among the tenant's; `null` without one, and for a policy.
+        name: Option<String>,
+        /// Options of the policy.
+        options: BTreeMap<String, String>,
+        /// The reason, in words; `null` if none was given.
+        reason: Option<String>,
+        /// The actor, as in `policy-admitted`.
+        by: String,
+    },
+    /// A proposal was accepted, declined or taken back.
+    ProposalEnded {
+        /// Sequence number of the proposal's fact.
+        proposal: u64,
+        /// Set if it was accepted: the fact of its activation comes before.
+        is_accepted: bool,
+        /// The reason, in words; `null` if none was given.
+        reason: Option<String>,
+        /// The actor, as in `policy-admitted`.
+        by: String,
+    },
     /// A change that was planned for `from_ns` was withdrawn.
     PlanWithdrawn {
         /// Kind of the planned change.
@@ -466,6 +495,8 @@ kinds!(
     TariffDefault = "tariff-default",
     TariffJoined = "tariff-joined",
     OneOff = "one-off",
+    Proposed = "proposed",
+    ProposalEnded = "proposal-ended",
     PlanWithdrawn = "plan-withdrawn",
     Invoiced = "invoiced",
     Intended = "intended",

@@ -63,7 +63,7 @@ pub(super) fn of(pages: &[Page<'_>]) -> String {
 
 /// A field of RFC 4180. A text that a spreadsheet would run as a formula is quoted with `'`.
 fn field(text: &str) -> String {
-    let is_number = text.parse::<Decimal>().is_ok();
+    let is_number = Decimal::stated(text).is_ok();
     let text = match text.chars().next() {
         Some('=' | '+' | '-' | '@') if !is_number && text.len() > 1 => format!("'{text}"),
         _ => text.to_owned(),

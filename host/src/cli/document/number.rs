@@ -45,7 +45,7 @@ fn ratio(numerator: u128, denominator: u128) -> String {
 
 /// An amount of money with at least `digits` digits after its point; other texts as they are.
 pub(super) fn money(text: &str, digits: usize) -> String {
-    text.parse::<Decimal>().map_or_else(|_| text.into(), |one| format!("{one:.digits$}"))
+    Decimal::stated(text).map_or_else(|_| text.into(), |one| format!("{one:.digits$}"))
 }
 
 /// Number of digits after the point.

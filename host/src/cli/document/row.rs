@@ -93,7 +93,7 @@ fn digits(document: &Invoice, rows: &[Row]) -> usize {
 
 /// Returns whether a line has neither a quantity nor an amount, now or before.
 fn is_nothing(line: &Line) -> bool {
-    let is_zero = |text: &str| text.parse::<Decimal>().is_ok_and(|one| one.units == 0);
+    let is_zero = |text: &str| Decimal::stated(text).is_ok_and(|one| one.units == 0);
     let has_quantity = !is_zero(&line.quantity) || !is_zero(&line.billed);
     let was = line.was.as_deref().unwrap_or("0");
     !has_quantity && [&line.is, &line.amount, was].into_iter().all(is_zero)
@@ -128,7 +128,7 @@ impl Added {
 }
 
 fn nanos(text: &str) -> i128 {
-    text.parse::<Decimal>().ok().and_then(|one| one.scaled(9)).unwrap_or_default()
+    Decimal::stated(text).ok().and_then(|one| one.scaled(9)).unwrap_or_default()
 }
 
 /// Exact sums of the lines' amounts, which are shares of rounded sums already.

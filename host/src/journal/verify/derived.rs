@@ -12,6 +12,7 @@ use super::super::tables::{self, DERIVED, Milestone};
 use super::super::wire::FactRecord;
 use crate::billing::{HostFact, TenantFact};
 use crate::id::Digest;
+use crate::tenant::Plan;
 
 /// The first bytes of a component.
 const COMPONENT: &[u8] = b"\0asm";
@@ -73,6 +74,9 @@ impl<'a> Derived<'a> {
                 self.documents.insert(*digest);
             }
             TenantFact::Overridden { book, .. } => self.documents.extend(*book),
+            TenantFact::Proposed { plan: Plan::Prices, digest, .. } => {
+                self.documents.insert(*digest);
+            }
             TenantFact::PolicyActivated { .. }
             | TenantFact::PolicyFaulted { .. }
             | TenantFact::PolicyMoved(_)
@@ -81,6 +85,8 @@ impl<'a> Derived<'a> {
             | TenantFact::TariffDefault { .. }
             | TenantFact::TariffJoined { .. }
             | TenantFact::OneOff { .. }
+            | TenantFact::Proposed { plan: Plan::Policy, .. }
+            | TenantFact::ProposalEnded { .. }
             | TenantFact::Created { .. }
             | TenantFact::Changed { .. }
             | TenantFact::TokenCreated { .. }

@@ -190,6 +190,25 @@ impl From<&TenantFact> for What {
                 reason: reason.clone(),
                 by: by.to_string(),
             },
+            TenantFact::Proposed { plan, digest, from, name, options, reason, by } => {
+                What::Proposed {
+                    plan: (*plan).into(),
+                    digest: digest.to_string(),
+                    from_ns: from.map(|from| from.0),
+                    name: name.as_ref().map(ToString::to_string),
+                    options: options.iter().cloned().collect(),
+                    reason: reason.clone(),
+                    by: by.to_string(),
+                }
+            }
+            TenantFact::ProposalEnded { proposal, is_accepted, reason, by } => {
+                What::ProposalEnded {
+                    proposal: *proposal,
+                    is_accepted: *is_accepted,
+                    reason: reason.clone(),
+                    by: by.to_string(),
+                }
+            }
             TenantFact::PlanWithdrawn { plan, digest, from, by, reason } => What::PlanWithdrawn {
                 plan: (*plan).into(),
                 digest: digest.to_string(),
@@ -413,6 +432,25 @@ impl TryFrom<&What> for Family {
                     amount: nanos(amount)?,
                     currency: currency.clone(),
                     at: Instant(*at_ns),
+                    reason: reason.clone(),
+                    by: by.parse()?,
+                })
+            }
+            What::Proposed { plan, digest, from_ns, name, options, reason, by } => {
+                tenant(TenantFact::Proposed {
+                    plan: (*plan).into(),
+                    digest: digest.parse()?,
+                    from: from_ns.map(Instant),
+                    name: name.as_deref().map(str::parse).transpose()?,
+                    options: options.clone().into_iter().collect(),
+                    reason: reason.clone(),
+                    by: by.parse()?,
+                })
+            }
+            What::ProposalEnded { proposal, is_accepted, reason, by } => {
+                tenant(TenantFact::ProposalEnded {
+                    proposal: *proposal,
+                    is_accepted: *is_accepted,
                     reason: reason.clone(),
                     by: by.parse()?,
                 })

@@ -37,6 +37,8 @@ impl FactRecord {
             | What::TariffJoined { .. }
             | What::OneOff { .. }
             | What::PlanWithdrawn { .. }
+            | What::Proposed { .. }
+            | What::ProposalEnded { .. }
             | What::Invoiced { .. }
             | What::Intended { .. }
             | What::Abandoned { .. }

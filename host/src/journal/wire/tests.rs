@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::billing::{About, Fact};
-use crate::vm;
+use crate::{tenant, vm};
 
 /// One fact of each kind, as it has been hashed since the first version.
-const TEXTS: [&str; 32] = [
+const TEXTS: [&str; 34] = [
     r#""kind":"host-started","version":"0.1.0"}"#,
     r#""kind":"clock-stepped","step_ns":-9223372036854775808}"#,
     r#""kind":"time-unknown","reason":"never-synchronised","claimed_ns":-5,"counted_ns":7}"#,
@@ -30,6 +30,13 @@ const TEXTS: [&str; 32] = [
     r#""kind":"tariff-default","tariff":null,"by":"operator"}"#,
     r#""kind":"tariff-joined","tariff":"pro","version":"2026-12","digest":"0a00000000000000000000000000000000000000000000000000000000000000","by":"operator"}"#,
     r#""kind":"one-off","what":"goodwill","amount":"12.5","currency":"EUR","at_ns":-5,"reason":"an outage","by":"operator"}"#,
+    concat!(
+        r#""kind":"proposed","plan":"policy","#,
+        r#""digest":"0a00000000000000000000000000000000000000000000000000000000000000","#,
+        r#""from_ns":null,"name":null,"options":{"minimum":"60s"},"reason":"cheaper nights","#,
+        r#""by":"token:0a0000000000000000000000"}"#,
+    ),
+    r#""kind":"proposal-ended","proposal":7,"is_accepted":true,"reason":null,"by":"operator"}"#,
     r#""kind":"plan-withdrawn","plan":"prices","digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":5,"by":"operator","reason":null}"#,
     r#""kind":"invoiced","number":3,"digest":"0a00000000000000000000000000000000000000000000000000000000000000","from_ns":-5,"until_ns":7,"corrects":2,"by":"operator"}"#,
     r#""kind":"intended","command":"snapshot","by":"schedule","about":"daily-1"}"#,
