@@ -33,8 +33,8 @@ pub struct Computer<'a, E, C> {
     pub(super) evidence: &'a E,
     pub(super) calls: &'a C,
     pub(super) names: Names<'a>,
-    /// The biller of periods without documents; none for that of this program.
-    pub(super) biller: Option<Digest>,
+    /// The components of periods without documents, where they are not those of this program.
+    pub(super) components: Components,
     /// Called after each batch of instances, with the number of intervals in it.
     pub(super) progress: &'a dyn Fn(u64),
 }
@@ -70,14 +70,15 @@ pub(super) struct Computed {
 impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
     /// A computer over `evidence`; `names` looks instances up.
     pub fn new(evidence: &'a E, calls: &'a C, names: Names<'a>) -> Self {
-        Self { evidence, calls, names, biller: None, progress: &|_| () }
+        let components = Components::default();
+        Self { evidence, calls, names, components, progress: &|_| () }
     }
 
-    /// Bills periods that have no document yet by this biller, not by that of this program: a proof
-    /// of a period's first document runs the one that made it.
+    /// Computes periods that have no document yet by these components, not by those of this
+    /// program: a proof of a period's first document runs the ones that made it.
     #[must_use]
-    pub(super) fn by(self, biller: Option<Digest>) -> Self {
-        Self { biller, ..self }
+    pub(super) fn by(self, components: Components) -> Self {
+        Self { components, ..self }
     }
 
     /// Calls `progress` after each batch of instances, with the number of intervals in it.
@@ -116,7 +117,10 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
     ) -> Result<Computed, InvoiceError> {
         let (start, last) = view.own(period);
         let until = until.clamp(start, last);
-        let policies = view.rules.policies((start, until), self.calls.standard());
+        let made = documents.first().map(|document| Components::of(document)).unwrap_or_default();
+        let standard = made.standard.or(self.components.standard);
+        let standard = standard.unwrap_or_else(|| self.calls.standard());
+        let policies = view.rules.policies((start, until), standard);
         let (measured, instances) = self.measure(view, (start, until), &policies)?;
         let spans = view.rules.books_planned_at(until, (start, period.end));
         let books = self.books(view, &spans)?;
@@ -147,8 +151,9 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
         instances: Vec<Named>,
         documents: &[&Invoice],
     ) -> Result<Computed, InvoiceError> {
-        let biller = documents.first().and_then(|document| biller_of(document));
-        let biller = biller.or(self.biller).unwrap_or_else(|| self.calls.biller());
+        let made = documents.first().map(|document| Components::of(document)).unwrap_or_default();
+        let biller = made.biller.or(self.components.biller);
+        let biller = biller.unwrap_or_else(|| self.calls.biller());
         let asked = self.calls.bill(
             biller,
             &header,
@@ -214,7 +219,9 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
 
     fn measure_billed(&self, view: &View, invoice: &Invoice) -> Result<Measured, InvoiceError> {
         let span = (Instant(invoice.billed.from_ns), Instant(invoice.billed.until_ns));
-        let policies = view.rules.policies(span, self.calls.standard());
+        let standard = Components::of(invoice).standard;
+        let standard = standard.unwrap_or_else(|| self.calls.standard());
+        let policies = view.rules.policies(span, standard);
         Ok(self.measure(view, span, &policies)?.0)
     }
 
@@ -353,10 +360,25 @@ impl Tracing {
     }
 }
 
-/// The biller that made a document; none without a receipt of it.
-pub(super) fn biller_of(document: &Invoice) -> Option<Digest> {
-    let receipt = document.receipts.iter().find(|receipt| receipt.call == "bill");
-    receipt.and_then(|receipt| receipt.component.parse().ok())
+/// Components of the program that made a document.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Components {
+    /// The biller; none without a receipt of it.
+    pub(super) biller: Option<Digest>,
+    /// The policy of the document's begin. Before any policy was activated, that is the standard
+    /// policy of the program.
+    standard: Option<Digest>,
+}
+
+impl Components {
+    pub(super) fn of(document: &Invoice) -> Self {
+        let receipt = document.receipts.iter().find(|receipt| receipt.call == "bill");
+        let first = document.policies.first();
+        Self {
+            biller: receipt.and_then(|receipt| receipt.component.parse().ok()),
+            standard: first.and_then(|policy| policy.digest.parse().ok()),
+        }
+    }
 }
 
 fn offset((since, offset): (Instant, i64)) -> Offset {

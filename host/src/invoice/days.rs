@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::InvoiceError;
 use super::calls::Calls;
-use super::compute::{Computer, biller_of};
+use super::compute::{Components, Computer};
 use super::document::Invoice;
 use super::evidence::Evidence;
 use super::period::Period;
@@ -101,7 +101,7 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         let days = days(view, &period, invoice)?;
         let marks: Vec<Instant> = days.iter().map(|(_, end)| *end).collect();
         let documents = view.of(&period);
-        let kept = documents.first().and_then(|first| biller_of(first));
+        let kept = documents.first().and_then(|first| Components::of(first).biller);
         if kept.is_some_and(|biller| biller != self.calls.biller()) {
             return Err(InvoiceError::Undivided);
         }

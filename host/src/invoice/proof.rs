@@ -5,7 +5,7 @@
 
 use super::InvoiceError;
 use super::calls::Calls;
-use super::compute::{Computer, TracedInterval, biller_of};
+use super::compute::{Components, Computer, TracedInterval};
 use super::document::{FORM, Invoice, Line, Named, Receipt};
 use super::evidence::{Evidence, EvidenceError};
 use super::view::View;
@@ -143,8 +143,9 @@ pub fn prove<E: Evidence, C: Calls>(
         view.of_other_edition = Some(invoice.clone());
     }
     let named = |id: &InstanceId| Ok(name_in(&invoice, id));
-    let again =
-        Computer::new(evidence, calls, &named).by(biller_of(&invoice)).again(&view, &invoice)?;
+    let again = Computer::new(evidence, calls, &named)
+        .by(Components::of(&invoice))
+        .again(&view, &invoice)?;
     let again = again.ok_or_else(|| {
         differs(Difference::Field {
             field: "period".into(),

@@ -42,19 +42,20 @@ fn digest(number: u8) -> Digest {
 
 /// Policies as data: the meter `active` counts what runs, with a minimum in seconds.
 struct Doubles {
+    standard: Digest,
     minimums: BTreeMap<Digest, u64>,
     faulty: Option<Digest>,
 }
 
 impl Doubles {
     fn new() -> Self {
-        Self { minimums: [(digest(9), 0)].into(), faulty: None }
+        Self { standard: digest(9), minimums: [(digest(9), 0)].into(), faulty: None }
     }
 }
 
 impl Calls for Doubles {
     fn standard(&self) -> Digest {
-        digest(9)
+        self.standard
     }
 
     fn biller(&self) -> Digest {
@@ -524,6 +525,29 @@ fn a_document_of_another_edition_is_proved_with_the_borders_that_it_states() {
     };
     proved(Some("2020a")).expect("a proof");
     proved(None).expect_err("another border by the same edition");
+}
+
+/// A later program has another standard policy; what was measured by an earlier one stays so.
+#[test]
+fn time_before_any_policy_is_proved_and_corrected_by_the_standard_policy_of_its_document() {
+    let mut shelf = Shelf::with_book(BOOK);
+    shelf.run("a", 10, 30);
+    shelf.activate(1, 0, 40);
+    shelf.run("b", 50, 60);
+    shelf.close(100);
+    shelf.calls.standard = digest(7);
+    shelf.calls.minimums.insert(digest(7), 3_600);
+    shelf.prove(1).expect("a proof");
+    assert_eq!(shelf.settle(), [] as [String; 0]);
+    shelf.close(DAY);
+    shelf.prove_all();
+    assert_eq!(shelf.last().policies[0].digest, digest(9).to_string());
+    let mut other = Shelf::with_book(BOOK);
+    other.calls.standard = digest(7);
+    other.calls.minimums.insert(digest(7), 3_600);
+    other.run("a", 10, 30);
+    other.close(DAY);
+    assert_eq!(other.last().policies[0].digest, digest(7).to_string());
 }
 
 /// The first day whose facts are needed, and the document that would differ.
