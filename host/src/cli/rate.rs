@@ -1,6 +1,7 @@
 //! `tallyman rate`: intervals in a file, rated by a book and a policy without a daemon.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::Context;
 use clap::Args;
@@ -22,8 +23,8 @@ use crate::invoice::{DaySum, Invoice, Rated, Sheet, SheetRules};
                   tallyman rate intervals.json --prices prices.json --policy mine.wasm\n  \
                   tallyman rate intervals.csv --prices prices.json --format html > bill.html\n\n\
                   Columns: instance, phase, from, until, session, vcpus, memory_bytes,\n\
-                  disk_bytes, snapshot_bytes. The rows of an instance touch; one whose last row\n\
-                  has no `until` lives on.")]
+                  disk_bytes, snapshot_bytes, network_in_bytes, network_out_bytes. The rows of an\n\
+                  instance touch; one whose last row has no `until` lives on.")]
 pub(super) struct Rate {
     /// The intervals: CSV with names in its first row, or a JSON array of objects
     file: PathBuf,
@@ -89,7 +90,7 @@ impl Rate {
         let output = global.output();
         let rows = sheet::read(&self.file)?;
         let to = self.to.as_deref().map(sheet::instant).transpose().context("--to")?;
-        let rules = self.by.rules(read(&self.prices)?)?;
+        let rules = self.by.rules(&self.prices)?;
         let shown = self.shown;
         let work = move || -> anyhow::Result<Bill> {
             let sheet = Sheet::new(&rows, rules)?;
@@ -109,8 +110,11 @@ impl Rate {
 }
 
 impl By {
-    /// The rules of a sheet.
-    pub(super) fn rules(self, book: Vec<u8>) -> anyhow::Result<SheetRules> {
+    /// The rules of a sheet. Book and policy have the names of their files.
+    pub(super) fn rules(self, prices: &Path) -> anyhow::Result<SheetRules> {
+        let book = read(prices)?;
+        let book_name = name_of(prices);
+        let policy_name = self.policy.as_deref().and_then(name_of);
         let policy = self.policy.as_deref().map(read).transpose()?;
         let mut options = self.options;
         options.sort();
@@ -119,8 +123,13 @@ impl By {
             cycle: self.cycle.cycle().into(),
             anchor_day: self.anchor_day,
         };
-        Ok(SheetRules { book, policy, options, agreement })
+        Ok(SheetRules { book, policy, options, agreement, book_name, policy_name })
     }
+}
+
+/// The name of a file without its ending; none where it is no name.
+fn name_of<N: FromStr>(file: &Path) -> Option<N> {
+    file.file_stem()?.to_str()?.parse().ok()
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {

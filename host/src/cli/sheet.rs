@@ -11,7 +11,7 @@ use crate::api::model::Timestamp;
 use crate::invoice::SheetRow;
 use crate::journal::wire::Phase;
 use crate::units::Instant;
-use crate::vm::Shape;
+use crate::vm::{Shape, Traffic};
 
 /// A row as it is written.
 #[derive(Debug, Deserialize)]
@@ -32,10 +32,22 @@ struct Row {
     disk_bytes: u64,
     #[serde(default)]
     snapshot_bytes: u64,
+    #[serde(default)]
+    network_in_bytes: u64,
+    #[serde(default)]
+    network_out_bytes: u64,
 }
 
 /// The columns that hold numbers.
-const NUMBERS: [&str; 5] = ["session", "vcpus", "memory_bytes", "disk_bytes", "snapshot_bytes"];
+const NUMBERS: [&str; 7] = [
+    "session",
+    "vcpus",
+    "memory_bytes",
+    "disk_bytes",
+    "snapshot_bytes",
+    "network_in_bytes",
+    "network_out_bytes",
+];
 
 /// Reads the rows of a file: CSV with a row of names first, or a JSON array of objects.
 pub(super) fn read(file: &Path) -> anyhow::Result<Vec<SheetRow>> {
@@ -72,6 +84,7 @@ impl Row {
             until: self.until.as_deref().map(instant).transpose().context("until")?,
             session: self.session,
             shape: Shape { vcpus, memory_bytes, disk_bytes, snapshot_bytes },
+            traffic: Traffic::of([self.network_in_bytes, 0, self.network_out_bytes, 0]),
         })
     }
 }

@@ -16,6 +16,7 @@ use super::view::View;
 use crate::billing::calendar::Calendar;
 use crate::id::Digest;
 use crate::mutants::money::Mutant;
+use crate::policy::SHIPPED;
 use crate::policy::metering::{Description, OptionKind};
 use crate::units::Instant;
 
@@ -198,7 +199,8 @@ pub fn check_policy(
         let end = books.get(place + 1).map_or(i64::MAX, |(next, _)| view.calendar.utc_ns(*next));
         let start = view.calendar.utc_ns((*start).max(from));
         if start < end {
-            check_meters(book, policy, description, (start, end))?;
+            let name = view.naming.policy(policy);
+            check_meters(book, (policy, name), description, (start, end))?;
         }
     }
     Ok(())
@@ -217,7 +219,7 @@ pub fn check_together(
     check_units(book)?;
     check_adjustments(book, std::iter::empty())?;
     check_options(description, options)?;
-    check_meters(book, policy, description, (i64::MIN, i64::MAX))
+    check_meters(book, (policy, None), description, (i64::MIN, i64::MAX))
 }
 
 /// Checks the options of an activation against those that its policy declares.
@@ -288,10 +290,20 @@ fn check_units(book: &Book) -> Result<(), Refusal> {
     }
 }
 
+/// A policy by its name, or that under which it is shipped, and the beginning of its digest.
+fn called(policy: Digest, name: Option<&str>) -> String {
+    let short: String = policy.to_string().chars().take(12).collect();
+    let shipped = || SHIPPED.iter().find(|(_, digest)| *digest == policy.0).map(|(name, _)| *name);
+    match name.or_else(shipped) {
+        Some(name) => format!("{name} ({short})"),
+        None => short,
+    }
+}
+
 /// Checks the meters of the prices that are valid in a span of the calendar.
 fn check_meters(
     book: &Book,
-    policy: Digest,
+    (policy, name): (Digest, Option<&str>),
     description: &Description,
     utc: (i64, i64),
 ) -> Result<(), Refusal> {
@@ -307,7 +319,7 @@ fn check_meters(
             return Err(Refusal::Meter {
                 price: price.id.clone(),
                 meter: price.meter.clone(),
-                policy: policy.to_string().chars().take(12).collect(),
+                policy: called(policy, name),
                 known: names.join(", "),
             });
         }
@@ -428,7 +440,8 @@ fn check_span(
     for span in view.rules.policies(span, standard) {
         let Some(policy) = span.asked else { continue };
         let utc = (view.calendar.utc_ns(span.start), view.calendar.utc_ns(span.end));
-        if let Err(refusal) = check_meters(book, policy, &describe(policy)?, utc) {
+        let named = (policy, view.naming.policy(policy));
+        if let Err(refusal) = check_meters(book, named, &describe(policy)?, utc) {
             return Ok(Err(refusal));
         }
     }
@@ -479,7 +492,7 @@ mod tests {
         let holds = |(prices, meters, from, hours): &(Vec<Price>, usize, i64, i64)| {
             let utc = (from * HOUR, (from + hours) * HOUR);
             let description = with_meters(*meters);
-            let checked = check_meters(&book(prices), Digest([1; 32]), &description, utc);
+            let checked = check_meters(&book(prices), (Digest([1; 32]), None), &description, utc);
             let meets = |&(meter, start, length): &Price| {
                 meter >= *meters && start < from + hours && *from < start + length
             };

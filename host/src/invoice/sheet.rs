@@ -19,7 +19,7 @@ use super::view::View;
 use crate::billing::agreement::{Agreement, AgreementError};
 use crate::billing::calendar::Calendar;
 use crate::billing::{About, BootId, Entered, Fact, InstanceFact, Reading, TenantFact};
-use crate::id::{Digest, InstanceId, TenantId};
+use crate::id::{BookName, Digest, InstanceId, PolicyName, TenantId};
 use crate::journal::{FactHash, Head, SpanQuery, StoredInvoice};
 use crate::policy::PolicyHost;
 use crate::tenant::Actor;
@@ -41,6 +41,8 @@ pub struct SheetRow {
     pub session: Option<u32>,
     /// The resources.
     pub shape: Shape,
+    /// Traffic in this time, read at its end.
+    pub traffic: Traffic,
 }
 
 /// The rules that the rows of a sheet are rated by.
@@ -54,6 +56,10 @@ pub struct SheetRules {
     pub options: Vec<(String, String)>,
     /// The cut of time into periods.
     pub agreement: Agreement,
+    /// The book's name on documents; none for none.
+    pub book_name: Option<BookName>,
+    /// The component's name on documents; none for none.
+    pub policy_name: Option<PolicyName>,
 }
 
 /// A reason why a sheet can't be rated.
@@ -67,6 +73,23 @@ pub enum SheetError {
     Backwards {
         /// Number of the row, from 1.
         row: u64,
+    },
+    /// A row without an end has traffic, which is read at the end.
+    #[error(
+        "row {row}: has traffic and no end; traffic is read at the end of a row, so give it an \
+         `until`"
+    )]
+    Unread {
+        /// Number of the row, from 1.
+        row: u64,
+    },
+    /// The traffic of an instance is too much to be added up.
+    #[error("row {row}: the traffic of instance '{instance}' is more than 2^64 - 1 bytes in all")]
+    Traffic {
+        /// Number of the row, from 1.
+        row: u64,
+        /// The instance.
+        instance: InstanceId,
     },
     /// Two rows of an instance overlap, or leave time out.
     #[error(
@@ -136,6 +159,9 @@ impl Sheet {
             if row.until.is_some_and(|until| until <= row.from) {
                 return Err(SheetError::Backwards { row: number });
             }
+            if row.until.is_none() && row.traffic != Traffic::NONE {
+                return Err(SheetError::Unread { row: number });
+            }
             numbered.entry(row.instance.clone()).or_default().push((number, row));
         }
         let mut last = rows.len() as u64;
@@ -143,7 +169,7 @@ impl Sheet {
         for (instance, mut rows) in numbered {
             rows.sort_by_key(|(_, row)| row.from);
             touching(&rows)?;
-            histories.insert(instance, history(&rows, &mut last));
+            histories.insert(instance, history(&rows, &mut last)?);
         }
         let policy = rules.policy.as_deref().unwrap_or(PolicyHost::standard_bytes());
         let policy = Digest::of(policy);
@@ -221,27 +247,43 @@ fn touching(rows: &[(u64, &SheetRow)]) -> Result<(), SheetError> {
 }
 
 /// The facts of an instance; what ends it is numbered after all rows.
-fn history(rows: &[(u64, &SheetRow)], last: &mut u64) -> Vec<(u64, Fact)> {
-    let mut facts = Vec::with_capacity(rows.len() + 1);
+fn history(rows: &[(u64, &SheetRow)], last: &mut u64) -> Result<Vec<(u64, Fact)>, SheetError> {
+    let mut facts = Vec::with_capacity(rows.len() + 2);
     let mut session = 0;
     let mut was_off = true;
-    for (number, row) in rows {
+    // The traffic before each row, which the fact that begins the row says.
+    let mut traffic = Traffic::NONE;
+    for &(number, row) in rows {
         let is_on = is_on(row.phase);
         session = row.session.unwrap_or(session + u32::from(is_on && was_off));
         was_off = !is_on;
-        let phase = row.phase;
-        let shape = row.shape;
-        let entered =
-            Entered { phase, shape, session: session.max(1), cause: None, traffic: Traffic::NONE };
-        facts.push((*number, of_instance(row.from, &row.instance, InstanceFact::Entered(entered))));
+        let entered = entered(row, session.max(1), traffic);
+        facts.push((number, of_instance(row.from, &row.instance, entered)));
+        let sum = traffic.plus(row.traffic);
+        if sum.since(traffic) != row.traffic {
+            return Err(SheetError::Traffic { row: number, instance: row.instance.clone() });
+        }
+        traffic = sum;
     }
     if let Some((_, row)) = rows.last()
         && let Some(until) = row.until
     {
+        // The end itself says no traffic.
+        if row.traffic != Traffic::NONE {
+            *last += 1;
+            let read = entered(row, session.max(1), traffic);
+            facts.push((*last, of_instance(until, &row.instance, read)));
+        }
         *last += 1;
         facts.push((*last, of_instance(until, &row.instance, InstanceFact::Deleted)));
     }
-    facts
+    Ok(facts)
+}
+
+fn entered(row: &SheetRow, session: u32, traffic: Traffic) -> InstanceFact {
+    let phase = row.phase;
+    let shape = row.shape;
+    InstanceFact::Entered(Entered { phase, shape, session, cause: None, traffic })
 }
 
 /// Returns whether an instance in this phase has been started and not stopped since.
@@ -263,7 +305,14 @@ fn rules_said(
     from: Instant,
     last: &mut u64,
 ) -> Vec<(u64, Fact)> {
+    let bytes = rules.policy.as_deref().unwrap_or(PolicyHost::standard_bytes());
     let said = [
+        TenantFact::PolicyAdmitted {
+            digest: policy,
+            size_bytes: bytes.len() as u64,
+            by: Some(Actor::Operator),
+            name: rules.policy_name.clone(),
+        },
         TenantFact::PolicyActivated {
             digest: policy,
             from,
@@ -276,7 +325,7 @@ fn rules_said(
             digest: Digest::of(&rules.book),
             from,
             by: Actor::Operator,
-            name: None,
+            name: rules.book_name.clone(),
         },
         TenantFact::AgreementChanged {
             agreement: rules.agreement.clone(),

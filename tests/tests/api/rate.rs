@@ -40,7 +40,7 @@ fn intervals_in_a_file_are_rated_and_each_line_names_its_rows() {
     let (is_done, told, said) = run(folder.path(), &rate);
     assert!(is_done, "{said}");
     // Rule, instance, and the rows of the file that the line came from.
-    for words in ["3.56", "compute", "kept", "2-4"] {
+    for words in ["3.56", "compute", "kept", "2-4", "price book prices ("] {
         assert!(told.contains(words), "'{words}' is not in:\n{told}");
     }
     let (_, told, _) = run(folder.path(), &[&rate[..], &["--json"]].concat());
@@ -66,6 +66,35 @@ fn intervals_in_a_file_are_rated_and_each_line_names_its_rows() {
         ("kept", "b", vec![2, 3, 4]),
     ];
     assert_eq!(sources, expected);
+}
+
+#[test]
+fn the_traffic_of_a_row_is_read_at_its_end() {
+    let folder = folder();
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).expect("written");
+    };
+    write(
+        "net.json",
+        r#"{"currency": "EUR", "prices": [{"id": "out", "rule": "out", "meter": "allocated",
+            "per": "network-out-GB", "price": "0.10"}]}"#,
+    );
+    let rows = "instance,phase,from,until,network_out_bytes\n\
+        a,running,2026-10-31,2026-11-01,2000000000\n\
+        a,standby,2026-11-01,2026-11-02,\n\
+        a,running,2026-11-02,2026-11-03,3000000000\n";
+    write("net.csv", rows);
+    let rate = ["rate", "net.csv", "--prices", "net.json", "--json"];
+    let (is_done, told, said) = run(folder.path(), &rate);
+    assert!(is_done, "{said}");
+    let bill: Value = serde_json::from_str(&told).expect("JSON");
+    let documents = bill["documents"].as_array().expect("documents").iter();
+    let totals: Vec<_> = documents.map(|one| one["total"].as_str().expect("a total")).collect();
+    // 2 GB at the end of October, 3 GB in November.
+    assert_eq!(totals, ["0.20", "0.30"], "{bill}");
+    write("open.csv", &rows.replace("2026-11-03,3", ",3"));
+    let (is_done, _, said) = run(folder.path(), &["rate", "open.csv", "--prices", "net.json"]);
+    assert!(!is_done && said.contains("row 3: has traffic and no end"), "{said}");
 }
 
 #[test]

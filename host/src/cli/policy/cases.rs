@@ -96,6 +96,8 @@ impl Case {
             policy: Some(component.to_vec()),
             options: self.options.clone().into_iter().collect(),
             agreement: Agreement::default(),
+            book_name: None,
+            policy_name: None,
         };
         let to = self.to.as_deref().map(sheet::instant).transpose().context("to")?;
         let rows = sheet::parse(self.intervals.clone()).context("intervals")?;
