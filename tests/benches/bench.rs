@@ -44,6 +44,9 @@ const SECTIONS: [(&str, Section); 8] = [
 ];
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some(corners::GROWN) {
+        return corners::grown();
+    }
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let write = asked.iter().any(|word| word == "--write");
     let is_small = asked.iter().any(|word| word == "--small");

@@ -96,6 +96,32 @@ fn rated(host: &PolicyHost, spec: &Value) -> Value {
     json!({"fault": "no rounds"})
 }
 
+/// Bytes by which the process was larger at most while it rated, over what it was before.
+fn grown(host: &PolicyHost, spec: &Value) -> Value {
+    let small = json!({
+        "book": spec["book"], "instances": 1, "intervals": 1,
+        "start": spec["start"], "end": spec["end"],
+    });
+    host.standard().rate_metered(&request(&small)).expect("rated");
+    let request = request(spec);
+    std::fs::write("/proc/self/clear_refs", "5").expect("the peak is forgotten");
+    let before = kilobytes("VmRSS:");
+    match host.standard().rate_metered(&request) {
+        Ok(answer) => {
+            let bytes = kilobytes("VmHWM:").saturating_sub(before) * 1_024;
+            json!({"bytes": bytes, "lines": answer.value.lines.len()})
+        }
+        Err(fault) => json!({"fault": fault.to_string()}),
+    }
+}
+
+/// A line of the process's status.
+fn kilobytes(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
 /// Nanoseconds of admitting each of these components, whose digests the host does not know.
 fn admitted(host: &PolicyHost, rounds: usize) -> Value {
     let mut nanos: Vec<u64> = (0..rounds)
@@ -121,6 +147,7 @@ fn main() {
         let spec: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
         let answer = match spec["admit"].as_u64() {
             Some(rounds) => admitted(&host, rounds as usize),
+            None if spec["grown"] == true => grown(&host, &spec),
             None => rated(&host, &spec),
         };
         println!("{answer}");

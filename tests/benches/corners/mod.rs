@@ -3,6 +3,7 @@
 
 mod book;
 mod build;
+mod lines;
 
 use std::sync::Arc;
 use std::time::Instant as Timer;
@@ -17,6 +18,7 @@ use tallyman_tests::policies;
 use crate::measure::{Line, Report, median, nanos};
 use book::{BEGIN, Corner, DAY};
 pub(crate) use build::Before;
+pub(crate) use lines::{GROWN, grown};
 
 /// Instances and intervals of each, in one month.
 const SHAPES: [(usize, usize); 5] = [(1, 1), (1, 100), (1, 10_000), (30, 1), (100, 30)];
@@ -208,6 +210,7 @@ pub(crate) fn month_of(intervals: usize) -> Request {
 pub(crate) fn run(report: &mut Report, before: &mut Option<Before>, is_small: bool) {
     let folder = tempfile::tempdir().unwrap();
     let host = PolicyHost::open(&folder.path().join("cache")).unwrap();
+    lines::run(report, &host, before, is_small);
     beside_before(report, &host, before);
     year(report, &host, is_small);
 }
