@@ -13,6 +13,7 @@ use wasmparser::{BinaryReader, BinaryReaderError};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "policy";
+const BILLER_PROFILE: &str = "biller";
 const STANDARD: &str = "standard";
 const BILLER: &str = "biller-component";
 /// Guests have any C library, or none.
@@ -88,7 +89,7 @@ fn build() -> Result<(), String> {
     let names = policies(&root.join("guest-tracker/policies"))?;
     let target = target_dir(&out);
     let packages: Vec<_> = names.iter().map(|name| format!("policy-{name}")).collect();
-    let built = build_guests(&root, &target.join("guest"), &packages, POLICY_BYTES)?;
+    let built = build_guests(&root, &target.join("guest"), &packages, PROFILE, POLICY_BYTES)?;
     let mut shipped = Vec::new();
     for name in &names {
         let component = encode(&built.join(format!("policy_{}.wasm", name.replace('-', "_"))))?;
@@ -112,7 +113,7 @@ fn build() -> Result<(), String> {
 fn build_agent(root: &Path, out: &Path, target: &Path) -> Result<(), String> {
     let target = target.join("guest-agent");
     let flags = machine_independent(root).join("\u{1f}");
-    compile(root, AGENT_TARGET, &target, &[AGENT.to_owned()], flags)?;
+    compile(root, (AGENT_TARGET, PROFILE), &target, &[AGENT.to_owned()], flags)?;
     let built = target.join(AGENT_TARGET).join(PROFILE).join(AGENT);
     let program = fs::read(&built).map_err(|e| format!("can't read {}: {e}", built.display()))?;
     if program.len() > AGENT_BYTES_MAX {
@@ -127,7 +128,8 @@ fn build_agent(root: &Path, out: &Path, target: &Path) -> Result<(), String> {
 /// Builds the biller, in a folder of its own because its link arguments differ.
 fn build_biller(root: &Path, out: &Path, target: &Path) -> Result<(), String> {
     let packages = [BILLER.to_owned()];
-    let built = build_guests(root, &target.join("guest-biller"), &packages, BILLER_BYTES)?;
+    let target = target.join("guest-biller");
+    let built = build_guests(root, &target, &packages, BILLER_PROFILE, BILLER_BYTES)?;
     let component = encode(&built.join(format!("{}.wasm", BILLER.replace('-', "_"))))?;
     let file = out.join("biller.wasm");
     write(&file, &component)?;
@@ -195,16 +197,17 @@ fn build_guests(
     root: &Path,
     target: &Path,
     packages: &[String],
+    profile: &str,
     (stack, memory): (usize, usize),
 ) -> Result<PathBuf, String> {
-    compile(root, TARGET, target, packages, flags(root, stack, memory))?;
-    Ok(target.join(TARGET).join(PROFILE))
+    compile(root, (TARGET, profile), target, packages, flags(root, stack, memory))?;
+    Ok(target.join(TARGET).join(profile))
 }
 
-/// Compiles packages for another machine than this one.
+/// Compiles packages for another machine than this one, under a profile.
 fn compile(
     root: &Path,
-    triple: &str,
+    (triple, profile): (&str, &str),
     target: &Path,
     packages: &[String],
     flags: String,
@@ -213,7 +216,7 @@ fn compile(
     // Another target folder, because the outer cargo locks its own until this script has ended.
     cargo
         .current_dir(root)
-        .args(["build", "--locked", "--profile", PROFILE, "--target", triple, "--target-dir"])
+        .args(["build", "--locked", "--profile", profile, "--target", triple, "--target-dir"])
         .arg(target);
     for package in packages {
         cargo.args(["-p", package]);

@@ -1,7 +1,6 @@
 //! The bill: from input to output.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Range;
+use std::collections::{BTreeMap, HashSet};
 
 use ethnum::U256;
 
@@ -12,16 +11,16 @@ use crate::check;
 use crate::clock::Clock;
 use crate::counter::{self, Booked, Counter};
 use crate::error::BillError;
+use crate::handed::{Handed, Opening, balances};
 use crate::input::{
-    Balances, CounterBalance, Header, Intervals, OwnLine, Rounding, Span, Stretch, StretchBalance,
-    Subject,
+    Balances, CounterBalance, Header, Intervals, OwnLine, Rounding, Span, Stretch, Subject,
 };
 use crate::mutants::Mutant;
 use crate::one_offs;
 use crate::output::{Bill, Line, LineKind, RuleSum, Tariff};
 use crate::rounding::{Digits, Settling};
 use crate::spans::Spans;
-use crate::stretches::{Measuring, joins};
+use crate::stretches::{Group, Measuring, Run, groups};
 use crate::timeline::RuleTimeline;
 
 /// Bills one period of one tenant up to one instant.
@@ -35,9 +34,30 @@ pub fn bill(
     intervals: &Intervals,
     own: &[OwnLine],
 ) -> Result<Bill, BillError> {
+    let opening = Opening::of(&header.opening.stretches, subjects, &header.meters);
+    let (mut bill, handed) = make(header, subjects, intervals, own, &opening)?;
+    let named = balances(&handed, &opening.others, subjects, &header.meters);
+    bill.closing.stretches = named.unwrap_or_default();
+    Ok(bill)
+}
+
+/// Bills one period, with its stretches by numbers: those that it begins with are `opening`, not
+/// those of the header, and those that it hands on stand beside the bill, in any order.
+///
+/// # Errors
+/// As for [`bill`].
+pub fn make(
+    header: &Header,
+    subjects: &[Subject],
+    intervals: &Intervals,
+    own: &[OwnLine],
+    opening: &Opening,
+) -> Result<(Bill, Vec<Handed>), BillError> {
     check::header(header)?;
     check::subjects(subjects)?;
-    let runs = check::intervals(header, subjects, intervals)?;
+    check::opening(&opening.stretches)?;
+    let mut runs = check::intervals(header, subjects, intervals)?;
+    let groups = groups(header, intervals, &mut runs);
     let books = Books::read(header)?;
     let ranks = ranks(subjects);
     let clock = Clock { offsets: &header.calendar, zones: &header.zones };
@@ -50,11 +70,63 @@ pub fn bill(
         ranks: &ranks,
         wants_timelines: adjusting.needs_timelines() || !header.marks.is_empty(),
     };
-    let mut making = Making { header, rules: BTreeMap::new(), closing: Balances::default() };
-    making.charge(&charging, &runs, &counters, &books)?;
+    let usage = Usage { runs: &runs, groups: &groups, opening: &opening.stretches };
+    let mut making =
+        Making { header, rules: BTreeMap::new(), closing: Balances::default(), handed: Vec::new() };
+    making.charge(&charging, &usage, &counters, &books)?;
     making.own(&books, own, subjects.len())?;
     making.pass_counters(subjects);
     making.finish(&books, adjusting, &ranks)
+}
+
+/// The time to be charged.
+struct Usage<'a> {
+    runs: &'a [Run],
+    groups: &'a [Group],
+    /// Stretches that the period begins with.
+    opening: &'a [Handed],
+}
+
+impl Usage<'_> {
+    /// The stretches of a meter that the period begins with.
+    fn opening(&self, meter: u32) -> &[Handed] {
+        let first = self.opening.partition_point(|one| one.meter < meter);
+        let end = self.opening.partition_point(|one| one.meter <= meter);
+        &self.opening[first..end]
+    }
+
+    /// A meter and those after it that count the same time under the same terms and begin with the
+    /// same stretches: bit n stands for meter n. A machine that always runs is counted by many
+    /// meters, of which the book prices few; one walk does for all.
+    fn alike(&self, header: &Header, meter: u32) -> u64 {
+        let differs = |all: u64, group: &Group| match group.meters >> meter & 1 {
+            0 => all | group.meters,
+            _ => all | !group.meters,
+        };
+        let same = !self.groups.iter().fold(0, differs);
+        let opening = self.opening(meter);
+        let is_alike = |&other: &u32| {
+            let terms = |one: u32| header.terms.iter().map(move |terms| terms.terms[one as usize]);
+            let same_stretch =
+                |(one, other): (&Handed, &Handed)| *one == Handed { meter: one.meter, ..*other };
+            let others = self.opening(other);
+            terms(meter).eq(terms(other))
+                && opening.len() == others.len()
+                && opening.iter().zip(others).all(same_stretch)
+        };
+        let count = u32::try_from(header.meters.len()).unwrap_or(u64::BITS);
+        let later = (meter + 1..count).filter(|other| same >> other & 1 != 0);
+        later.filter(is_alike).fold(1 << meter, |all, other| all | 1 << other)
+    }
+}
+
+/// The numbers of the bits that are set, ascending.
+fn bits(mut set: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let first = set.trailing_zeros();
+        set &= set.wrapping_sub(1);
+        (first < u64::BITS).then_some(first)
+    })
 }
 
 /// The books in force, read.
@@ -69,19 +141,16 @@ pub(crate) struct Books {
 impl Books {
     fn read(header: &Header) -> Result<Self, BillError> {
         let mut books = Vec::new();
-        let mut numbers = HashMap::new();
+        let mut texts: Vec<&str> = Vec::new();
         let mut in_force = Vec::new();
         for one in &header.books {
-            let number = match numbers.get(one.text.as_str()) {
-                Some(&number) => number,
-                None => {
-                    let book = Book::parse_stored(one.text.as_bytes());
-                    let book = book.map_err(|source| BillError::Book { from: one.from, source })?;
-                    books.push(book);
-                    numbers.insert(one.text.as_str(), books.len() - 1);
-                    books.len() - 1
-                }
-            };
+            let known = texts.iter().position(|text| *text == one.text);
+            let number = known.unwrap_or(texts.len());
+            if known.is_none() {
+                let book = Book::parse_stored(one.text.as_bytes());
+                books.push(book.map_err(|source| BillError::Book { from: one.from, source })?);
+                texts.push(&one.text);
+            }
             let reaches_back = Mutant::FirstBookReachesBack.is_active() && in_force.is_empty();
             let start = if reaches_back { header.period.start } else { one.from };
             in_force.push((Span { start, end: one.until }, number));
@@ -191,6 +260,8 @@ struct Making<'a> {
     header: &'a Header,
     rules: BTreeMap<String, Rule<'a>>,
     closing: Balances,
+    /// Stretches that are handed on.
+    handed: Vec<Handed>,
 }
 
 impl<'a> Making<'a> {
@@ -211,7 +282,7 @@ impl<'a> Making<'a> {
     fn charge(
         &mut self,
         charging: &Charging<'_>,
-        runs: &[(u32, Range<usize>)],
+        usage: &Usage<'_>,
         counters: &'a [Counter<'a>],
         books: &Books,
     ) -> Result<(), BillError> {
@@ -219,34 +290,48 @@ impl<'a> Making<'a> {
         let spans = books.all().map(|(span, _)| span).collect();
         let within = Spans::of(header.first, header.until);
         let booked = Spans::union(spans).intersection(&within);
-        let subjects = charging.subjects;
-        let intervals = charging.intervals;
-        let joins = &joins(intervals);
-        let measuring = Measuring { header, subjects, intervals, runs, joins, booked: &booked };
-        let counted = intervals.meters.iter().fold(0, |all, meters| all | meters);
-        let opening = by_meter(&header.opening.stretches);
+        let Charging { subjects, intervals, .. } = *charging;
+        let Usage { runs, groups, .. } = *usage;
+        let measuring = Measuring { header, subjects, intervals, runs, groups, booked: &booked };
+        let counted = groups.iter().fold(0, |all, group| all | group.meters);
         let mut charged: Vec<Option<Charged>> = counters.iter().map(|_| None).collect();
-        for (meter, name) in header.meters.iter().enumerate() {
-            let opening = opening.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
-            let is_read = counters.iter().any(|counter| counter.key.meter == name);
-            if counted & 1 << meter == 0 && opening.is_empty() && !is_read {
+        let mut done = 0_u64;
+        for meter in (0..).take(header.meters.len()) {
+            if done >> meter & 1 != 0 {
                 continue;
             }
-            let mut measured = measuring.meter(meter, opening)?;
-            self.closing.stretches.append(&mut measured.closing);
+            let alike = usage.alike(header, meter) & !done;
+            done |= alike;
+            let name = |meter: u32| header.meters[meter as usize].as_str();
+            let is_read =
+                |counter: &Counter<'_>| bits(alike).any(|one| counter.key.meter == name(one));
+            let is_idle = counted & 1 << meter == 0 && usage.opening(meter).is_empty();
+            if is_idle && !counters.iter().any(is_read) {
+                continue;
+            }
+            let mut measured = measuring.meter(meter, usage.opening(meter))?;
+            self.hand_on(std::mem::take(&mut measured.closing), alike);
             for (counter, charged) in counters.iter().zip(&mut charged) {
-                if counter.key.meter == name {
+                if let Some(meter) = bits(alike).find(|&one| counter.key.meter == name(one)) {
                     *charged = Some(charging.counter(counter, meter, &measured)?);
                 }
             }
         }
-        self.pass_stretches(subjects);
+        self.pass_stretches(usage.opening, subjects);
         for (counter, charged) in counters.iter().zip(charged) {
             if let Some(charged) = charged {
                 self.add(counter, charged);
             }
         }
         Ok(())
+    }
+
+    /// Hands on stretches of meters that are measured alike.
+    fn hand_on(&mut self, closing: Vec<Handed>, alike: u64) {
+        self.handed.reserve(closing.len() * alike.count_ones() as usize);
+        for meter in bits(alike) {
+            self.handed.extend(closing.iter().map(|one| Handed { meter, ..*one }));
+        }
     }
 
     fn add(&mut self, counter: &'a Counter<'a>, mut charged: Charged) {
@@ -326,16 +411,16 @@ impl<'a> Making<'a> {
 
     /// Hands on the stretches of meters that no policy of the period has. A visit that time without
     /// its meter has ended is none of them.
-    fn pass_stretches(&mut self, subjects: &[Subject]) {
+    fn pass_stretches(&mut self, opening: &[Handed], subjects: &[Subject]) {
         let header = self.header;
-        let ended = ended(subjects);
-        let is_passed = |balance: &&StretchBalance| {
-            let is_known = header.meters.contains(&balance.meter);
-            let is_open = balance.stretch != Stretch::Visit || balance.last == header.until;
-            !is_known && is_open && !ended.contains(balance.instance.as_str())
+        let is_over =
+            |one: &Handed| subjects.get(one.instance as usize).is_some_and(|subject| subject.ended);
+        let is_passed = |one: &&Handed| {
+            let is_known = (one.meter as usize) < header.meters.len();
+            let is_open = one.stretch != Stretch::Visit || one.last == header.until;
+            !is_known && is_open && !is_over(one)
         };
-        let passed = header.opening.stretches.iter().filter(is_passed);
-        self.closing.stretches.extend(passed.cloned());
+        self.handed.extend(opening.iter().filter(is_passed));
     }
 
     /// Hands on counters that the period did not add to.
@@ -364,7 +449,7 @@ impl<'a> Making<'a> {
         books: &Books,
         mut adjusting: Adjusting<'a>,
         ranks: &[u32],
-    ) -> Result<Bill, BillError> {
+    ) -> Result<(Bill, Vec<Handed>), BillError> {
         let digits = books.digits();
         let billed = Span { start: self.header.first, end: self.header.until };
         let mut rules = Vec::new();
@@ -399,11 +484,9 @@ impl<'a> Making<'a> {
         credits.sort_unstable();
         let mut closing = self.closing;
         closing.credits = credits;
-        // Each meter's are in the order of subjects, mostly that of their ids: runs to be merged.
-        closing.stretches.sort();
         closing.counters.sort_unstable();
         let minor_digits = book.map_or(0, |book| book.currency().minor_digits());
-        Ok(Bill {
+        let bill = Bill {
             currency: book.map(|book| book.currency().code().into()),
             minor_digits,
             line_digits: book.map_or(9, Book::line_digits),
@@ -416,7 +499,8 @@ impl<'a> Making<'a> {
             tariffs,
             lines,
             closing,
-        })
+        };
+        Ok((bill, self.handed))
     }
 }
 
@@ -444,15 +528,6 @@ impl Rule<'_> {
             });
         }
     }
-}
-
-/// The stretches that an earlier period handed on, by meter.
-fn by_meter(stretches: &[StretchBalance]) -> HashMap<&str, Vec<&StretchBalance>> {
-    let mut by_meter: HashMap<&str, Vec<&StretchBalance>> = HashMap::new();
-    for balance in stretches {
-        by_meter.entry(balance.meter.as_str()).or_default().push(balance);
-    }
-    by_meter
 }
 
 /// Moves a rule's lines to the bill's, with the tariffs that they use.

@@ -63,6 +63,18 @@ pub enum BookError {
     },
 }
 
+impl BookError {
+    /// The same error with its place inside another one. Places are written from the inside to the
+    /// outside, so that those of values without a fault are not written at all.
+    fn inside(self, outer: impl fmt::Display) -> Self {
+        match self {
+            Self::Value { place, problem } if place.is_empty() => wrong(outer.to_string(), problem),
+            Self::Value { place, problem } => wrong(format!("{outer}.{place}"), problem),
+            Self::TooLarge(_) | Self::Json(_) => self,
+        }
+    }
+}
+
 type Checking<T> = Result<T, BookError>;
 
 /// Checks that depend on who reads a document.
@@ -110,11 +122,13 @@ impl Book {
         }
         let mut prices = Vec::with_capacity(document.prices.len());
         for (number, entry) in document.prices.iter().enumerate() {
-            prices.push(entry.check(&format!("prices[{number}]"), reading)?);
+            let price = entry.check(reading);
+            prices.push(price.map_err(|error| error.inside(format_args!("prices[{number}]")))?);
         }
         let mut adjustments = Vec::with_capacity(document.adjustments.len());
         for (number, entry) in document.adjustments.iter().enumerate() {
-            adjustments.push(entry.check(&format!("adjustments[{number}]"))?);
+            let place = format_args!("adjustments[{number}]");
+            adjustments.push(entry.check().map_err(|error| error.inside(place))?);
         }
         rules::check_ids(&prices, &adjustments)?;
         rules::check_rules(&prices)?;
@@ -176,7 +190,8 @@ fn wrong(place: impl Into<String>, problem: impl fmt::Display) -> BookError {
 
 fn word(place: &str, text: &str) -> Checking<String> {
     let is_short = (1..=limits::WORD_BYTES_MAX).contains(&text.len());
-    match is_short && !text.chars().any(char::is_control) {
+    let is_plain = || text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    match is_short && (is_plain() || !text.chars().any(char::is_control)) {
         true => Ok(text.into()),
         false => {
             Err(wrong(place, format!("must have 1 to {} bytes of text", limits::WORD_BYTES_MAX)))
@@ -185,30 +200,29 @@ fn word(place: &str, text: &str) -> Checking<String> {
 }
 
 /// A span of the calendar from two texts; unbounded where one is absent.
-fn validity(place: &str, from: Option<&str>, until: Option<&str>) -> Checking<Span> {
+fn validity(from: Option<&str>, until: Option<&str>) -> Checking<Span> {
     let read = |field: &str, text: Option<&str>, open: i64| match text {
         None => Ok(open),
         Some(text) => instant::parse(text).ok_or_else(|| {
             let problem = format!("'{text}' is no instant; write it like 2026-02-01T00:00:00Z");
-            wrong(format!("{place}.{field}"), problem)
+            wrong(field, problem)
         }),
     };
     let span = Span { start: read("from", from, i64::MIN)?, end: read("until", until, i64::MAX)? };
     match span.start < span.end {
         true => Ok(span),
-        false => Err(wrong(format!("{place}.until"), "must be after `from`")),
+        false => Err(wrong("until", "must be after `from`")),
     }
 }
 
 impl AdjustmentEntry {
-    fn check(&self, place: &str) -> Checking<Adjustment> {
-        let at = |field: &str| format!("{place}.{field}");
-        let valid = validity(place, self.from.as_deref(), self.until.as_deref())?;
-        let amount = self.amount.nanos(&at("amount"))?;
+    fn check(&self) -> Checking<Adjustment> {
+        let valid = validity(self.from.as_deref(), self.until.as_deref())?;
+        let amount = self.amount.nanos("amount")?;
         if amount == 0 {
-            return Err(wrong(at("amount"), "must be more than 0"));
+            return Err(wrong("amount", "must be more than 0"));
         }
-        let id = word(&at("id"), &self.id)?;
+        let id = word("id", &self.id)?;
         Ok(Adjustment { id, kind: self.kind, amount, rules: self.rules.clone(), valid })
     }
 }

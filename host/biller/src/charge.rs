@@ -15,6 +15,9 @@ use crate::stretches::{Measured, Own, Piece};
 use crate::sweep::{Crossing, Fee, Jump, Packages, Part, Phase, Start, Step, Sweep};
 use crate::timeline::Timeline;
 
+/// Most lines for which room is reserved before they are there.
+const EXPECTED_LINES_MAX: usize = 1 << 17;
+
 /// Input that the charging of all counters shares.
 pub(crate) struct Charging<'a> {
     pub(crate) header: &'a Header,
@@ -88,11 +91,13 @@ struct Scopes<'a> {
     counter: &'a Counter<'a>,
     measured: &'a Measured,
     /// Number of the meter.
-    meter: usize,
+    meter: u32,
     measure: Measure<'a>,
     opening: HashMap<Option<&'a str>, &'a CounterBalance>,
     sweep: Sweep<'a>,
     ledger: Ledger<'a>,
+    /// Set until the first instance's lines are there.
+    expects_lines: bool,
     charged: Charged,
 }
 
@@ -102,7 +107,7 @@ impl<'a> Charging<'a> {
     pub(crate) fn counter(
         &'a self,
         counter: &'a Counter<'a>,
-        meter: usize,
+        meter: u32,
         measured: &'a Measured,
     ) -> Result<Charged, BillError> {
         let is_own = |balance: &&CounterBalance| is_of(balance, counter);
@@ -116,8 +121,9 @@ impl<'a> Charging<'a> {
             opening: opening.map(|one| (one.instance.as_deref(), one)).collect(),
             sweep: Sweep::new(counter),
             ledger: Ledger::new(counter, self.intervals),
+            expects_lines: true,
             charged: Charged {
-                lines: Vec::with_capacity(measured.subjects.len()),
+                lines: Vec::new(),
                 closing: Vec::new(),
                 timeline: Timeline::default(),
             },
@@ -147,9 +153,11 @@ impl<'a> Scopes<'a> {
         let measured = self.measured;
         match self.counter.key.scope {
             Scope::Tenant if !Mutant::TiersByInstance.is_active() => self.scope(&measured.subjects),
-            Scope::Tenant | Scope::Instance => {
-                measured.subjects.iter().try_for_each(|own| self.scope(std::slice::from_ref(own)))
-            }
+            Scope::Tenant | Scope::Instance => measured.subjects.iter().try_for_each(|own| {
+                self.scope(std::slice::from_ref(own))?;
+                self.expect_lines();
+                Some(())
+            }),
         }
     }
 
@@ -373,6 +381,17 @@ impl<'a> Scopes<'a> {
         if self.counter.key.scope == Scope::Tenant {
             enter_whole(&mut self.ledger, self.counter, &self.sweep, is_plain);
             self.ledger.flush(None, &mut self.charged.lines);
+        }
+    }
+
+    /// Reserves room for the lines of the instances after the first one, which mostly have as many:
+    /// growing would copy them.
+    fn expect_lines(&mut self) {
+        if self.expects_lines {
+            self.expects_lines = false;
+            let others = self.measured.subjects.len() - 1;
+            let expected = self.charged.lines.len().saturating_mul(others);
+            self.charged.lines.reserve(expected.min(EXPECTED_LINES_MAX));
         }
     }
 

@@ -1,11 +1,12 @@
 //! Checks of the input, so that the code behind them need not handle malformed data.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
 use crate::error::BillError;
-use crate::input::{FORM, Header, Intervals, Subject};
+use crate::handed::Handed;
+use crate::input::{FORM, Header, Intervals, Span, Subject};
 use crate::limits;
+use crate::stretches::Run;
 
 type Checked = Result<(), BillError>;
 
@@ -92,46 +93,65 @@ pub(crate) fn subjects(subjects: &[Subject]) -> Checked {
     }
 }
 
+/// Refuses stretches that are out of order, or two of one meter and instance.
+pub(crate) fn opening(stretches: &[Handed]) -> Checked {
+    let key = |one: &Handed| (one.meter, one.instance);
+    match stretches.is_sorted_by(|one, other| key(one) < key(other)) {
+        true => Ok(()),
+        false => {
+            let problem = "must be ascending by meter and instance, one at most for both";
+            Err(BillError::input("opening", problem))
+        }
+    }
+}
+
 /// Checks the intervals, and returns the range of each subject that has some.
 pub(crate) fn intervals(
     header: &Header,
     subjects: &[Subject],
     intervals: &Intervals,
-) -> Result<Vec<(u32, Range<usize>)>, BillError> {
+) -> Result<Vec<Run>, BillError> {
     lengths(intervals)?;
     let unknown = match header.meters.len() {
         64 => 0,
         count => u64::MAX << count,
     };
-    let mut runs: Vec<(u32, Range<usize>)> = Vec::new();
-    for number in 0..intervals.subject.len() {
+    let mut runs: Vec<Run> = Vec::with_capacity(subjects.len());
+    let mut last_subject = None;
+    let mut last_end = i64::MIN;
+    let span = Span { start: header.first, end: header.until };
+    let times = intervals.start.iter().zip(&intervals.end);
+    let rest = intervals.subject.iter().zip(&intervals.meters);
+    for (number, ((&start, &end), (&subject, &meters))) in times.zip(rest).enumerate() {
         let wrong = |problem: &str| BillError::input(format!("interval {number}"), problem);
-        let start = intervals.start[number];
-        let end = intervals.end[number];
-        if start >= end || start < header.first || end > header.until {
+        if (start >= end) | (start < span.start) | (end > span.end) {
             return Err(wrong("must begin before it ends, from `first` to `until`"));
         }
-        if intervals.meters[number] & unknown != 0 {
+        if meters & unknown != 0 {
             return Err(wrong("has a bit that stands for no meter"));
         }
-        let subject = intervals.subject[number];
-        match runs.last_mut() {
-            Some((last, run)) if *last == subject => {
-                if intervals.end[number - 1] > start {
-                    return Err(wrong("overlaps the one before"));
-                }
-                run.end = number + 1;
+        if last_subject == Some(subject) {
+            if last_end > start {
+                return Err(wrong("overlaps the one before"));
             }
-            Some((last, _)) if *last > subject => {
-                return Err(wrong("is out of order: intervals are sorted by subject"));
-            }
-            Some(_) | None => {
-                if subject as usize >= subjects.len() {
-                    return Err(wrong("is of a subject that was not given"));
-                }
-                runs.push((subject, number..number + 1));
-            }
+            last_end = end;
+            continue;
         }
+        if last_subject > Some(subject) {
+            return Err(wrong("is out of order: intervals are sorted by subject"));
+        }
+        if subject as usize >= subjects.len() {
+            return Err(wrong("is of a subject that was not given"));
+        }
+        if let Some(last) = runs.last_mut() {
+            last.intervals.end = number;
+        }
+        runs.push(Run { subject, intervals: number..number, groups: 0..0 });
+        last_subject = Some(subject);
+        last_end = end;
+    }
+    if let Some(last) = runs.last_mut() {
+        last.intervals.end = intervals.subject.len();
     }
     cuts(header, intervals)?;
     Ok(runs)

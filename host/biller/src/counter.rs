@@ -92,7 +92,6 @@ struct Making<'a> {
     windowed: Vec<(Span, u32)>,
     plain: Vec<(Span, u32)>,
     tariffs: Vec<Tariff>,
-    numbers: HashMap<(&'a str, &'a str, u32, LineKind, Ratio), u32>,
 }
 
 impl<'a> Making<'a> {
@@ -117,58 +116,16 @@ impl<'a> Making<'a> {
 
     /// The number of a price; prices that differ only in their time share one.
     fn number(&mut self, price: &'a Price) -> u32 {
-        let known = self.known.get(price.id.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let next = u32::try_from(self.prices.len()).unwrap_or(u32::MAX);
+        let known = self.known.entry(&price.id).or_default();
         let is_same = |number: &&u32| self.prices[**number as usize].is_of(price);
         if let Some(&number) = known.iter().find(is_same) {
             return number;
         }
-        let number = u32::try_from(self.prices.len()).unwrap_or(u32::MAX);
-        self.known.entry(&price.id).or_default().push(number);
-        let reader = self.reader(price);
+        let reader = reader(price, &self.prices, known, &mut self.tariffs);
+        known.push(next);
         self.prices.push(reader);
-        number
-    }
-
-    fn reader(&mut self, price: &'a Price) -> Reader<'a> {
-        let mut usage = Vec::with_capacity(price.tiers.len());
-        let mut fees = Vec::with_capacity(price.tiers.len());
-        for (position, tier) in (0..).zip(&price.tiers) {
-            usage.push(self.tariff(price, position, LineKind::Usage, tier.price));
-            let fee = Ratio { numerator: tier.once, denominator: 1 };
-            let has_fee = tier.once > 0;
-            fees.push(has_fee.then(|| self.tariff(price, position, LineKind::Once, fee)));
-        }
-        let is_package = price.model == Model::Package;
-        let ends = price.tiers.iter().filter_map(|tier| tier.up_to);
-        Reader {
-            price,
-            model: price.model,
-            size: price.tiers[0].up_to.filter(|_| is_package).unwrap_or(1),
-            ends: if is_package { Vec::new() } else { ends.collect() },
-            usage,
-            fees,
-        }
-    }
-
-    fn tariff(&mut self, price: &'a Price, tier: u32, kind: LineKind, ratio: Ratio) -> u32 {
-        let key = (price.id.as_str(), price.per_text.as_str(), tier, kind, ratio);
-        let next = u32::try_from(self.tariffs.len()).unwrap_or(u32::MAX);
-        let number = *self.numbers.entry(key).or_insert(next);
-        if number == next {
-            let unit = if kind == LineKind::Once { "once" } else { &price.per.unit };
-            self.tariffs.push(Tariff {
-                kind,
-                rule: price.rule.clone(),
-                meter: price.meter.clone(),
-                price_id: price.id.clone(),
-                tier,
-                per: price.per_text.clone(),
-                unit: unit.into(),
-                price_numerator: ratio.numerator.cast_signed(),
-                price_denominator: ratio.denominator,
-            });
-        }
-        number
+        next
     }
 
     fn finish(self, key: Key<'a>) -> Counter<'a> {
@@ -187,6 +144,67 @@ impl<'a> Making<'a> {
             prices: self.prices,
             tariffs: self.tariffs,
         }
+    }
+}
+
+/// Reads a price. `prices` are those of the counter so far, and `known` the numbers of those with
+/// its id, of which it takes over the tariffs that are the same.
+fn reader<'a>(
+    price: &'a Price,
+    prices: &[Reader<'a>],
+    known: &[u32],
+    tariffs: &mut Vec<Tariff>,
+) -> Reader<'a> {
+    let known = known.iter().map(|&number| &prices[number as usize]);
+    let known =
+        known.flat_map(|one| one.usage.iter().copied().chain(one.fees.iter().copied().flatten()));
+    let known: Vec<u32> = known.collect();
+    let mut number = |tier: u32, kind: LineKind, ratio: Ratio| {
+        let is_same = |number: &&u32| {
+            let tariff = &tariffs[**number as usize];
+            tariff.tier == tier
+                && tariff.kind == kind
+                && tariff.per == price.per_text
+                && tariff.ratio() == ratio
+        };
+        if let Some(&number) = known.iter().find(is_same) {
+            return number;
+        }
+        tariffs.push(tariff(price, tier, kind, ratio));
+        u32::try_from(tariffs.len() - 1).unwrap_or(u32::MAX)
+    };
+    let mut usage = Vec::with_capacity(price.tiers.len());
+    let mut fees = Vec::with_capacity(price.tiers.len());
+    for (position, tier) in (0..).zip(&price.tiers) {
+        usage.push(number(position, LineKind::Usage, tier.price));
+        let fee = Ratio { numerator: tier.once, denominator: 1 };
+        let has_fee = tier.once > 0;
+        fees.push(has_fee.then(|| number(position, LineKind::Once, fee)));
+    }
+    let is_package = price.model == Model::Package;
+    let ends = price.tiers.iter().filter_map(|tier| tier.up_to);
+    Reader {
+        price,
+        model: price.model,
+        size: price.tiers[0].up_to.filter(|_| is_package).unwrap_or(1),
+        ends: if is_package { Vec::new() } else { ends.collect() },
+        usage,
+        fees,
+    }
+}
+
+fn tariff(price: &Price, tier: u32, kind: LineKind, ratio: Ratio) -> Tariff {
+    let unit = if kind == LineKind::Once { "once" } else { &price.per.unit };
+    Tariff {
+        kind,
+        rule: price.rule.clone(),
+        meter: price.meter.clone(),
+        price_id: price.id.clone(),
+        tier,
+        per: price.per_text.clone(),
+        unit: unit.into(),
+        price_numerator: ratio.numerator.cast_signed(),
+        price_denominator: ratio.denominator,
     }
 }
 

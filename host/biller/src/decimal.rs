@@ -36,6 +36,7 @@ impl Decimal {
     /// The number times `10^digits`; none if that is not whole or doesn't fit.
     pub fn scaled(self, digits: u32) -> Option<i128> {
         match digits.checked_sub(self.digits) {
+            Some(0) => Some(self.units),
             Some(more) => self.units.checked_mul(10_i128.checked_pow(more)?),
             None => {
                 let divisor = 10_i128.pow(self.digits - digits);
@@ -67,13 +68,22 @@ impl Decimal {
         if !all_digits(whole) || !all_digits(fraction) || !fits {
             return Err(unknown());
         }
-        let joined = if digits == 0 { whole.to_owned() } else { [whole, fraction].concat() };
-        let units: i128 = joined.parse().map_err(|_| unknown())?;
+        let fraction = if digits == 0 { "" } else { fraction };
+        let units = joined(whole, fraction).ok_or_else(unknown)?;
         Ok(Self {
             units: if is_negative { -units } else { units },
             digits: u32::try_from(digits).unwrap_or(0),
         })
     }
+}
+
+/// The number that digits form, and digits after them; none where it does not fit.
+fn joined(digits: &str, more: &str) -> Option<i128> {
+    let mut values = digits.bytes().chain(more.bytes()).map(|digit| digit - b'0');
+    if digits.len() + more.len() < 19 {
+        return Some(values.fold(0_i64, |sum, digit| sum * 10 + i64::from(digit)).into());
+    }
+    values.try_fold(0_i128, |sum, digit| sum.checked_mul(10)?.checked_add(digit.into()))
 }
 
 impl FromStr for Decimal {

@@ -17,6 +17,10 @@ pub(crate) trait Natural: Clone + Ord {
     /// Returns quotient and remainder; the divisor is not 0.
     fn over(&self, divisor: &Self) -> (Self, Self);
     fn narrow(&self) -> Option<u128>;
+    /// The number in 64 bits, if it fits.
+    fn word(&self) -> Option<u64> {
+        u64::try_from(self.narrow()?).ok()
+    }
     fn is_odd(&self) -> bool;
     /// Compares two fractions, each a numerator and a denominator.
     fn compare(one: (&Self, &Self), other: (&Self, &Self)) -> Ordering;
@@ -119,6 +123,9 @@ pub(crate) fn product(one: u64, other: u64) -> u128 {
 
 /// A product, if it fits. Most have a factor of 64 bits, which takes two of the above.
 pub(crate) fn times(one: u128, other: u128) -> Option<u128> {
+    if (one | other) >> 64 == 0 {
+        return Some(product(one as u64, other as u64));
+    }
     let wide = one.max(other);
     let narrow = one.min(other);
     let Ok(narrow) = u64::try_from(narrow) else { return wide.checked_mul(one.min(other)) };
@@ -130,6 +137,10 @@ pub(crate) fn times(one: u128, other: u128) -> Option<u128> {
 /// Quotient and remainder; the divisor is not 0. WebAssembly divides 64 bits at once and 128 bit by
 /// bit, and most divisors have no more than 64 bits beside factors of two.
 pub(crate) fn divide(value: u128, divisor: u128) -> (u128, u128) {
+    if let Ok(divisor) = u64::try_from(divisor) {
+        let (quotient, rest) = divide_by(value, divisor);
+        return (quotient, rest.into());
+    }
     let shift = divisor.trailing_zeros();
     match u64::try_from(divisor >> shift) {
         Ok(odd) => {
@@ -147,6 +158,9 @@ pub(crate) fn divide(value: u128, divisor: u128) -> (u128, u128) {
 fn divide_by(value: u128, divisor: u64) -> (u128, u64) {
     let high = (value >> 64) as u64;
     let low = value as u64;
+    if high == 0 {
+        return ((low / divisor).into(), low % divisor);
+    }
     let first = high / divisor;
     let rest = high % divisor;
     let (second, rest) = match rest {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-const SECOND_NS: i128 = 1_000_000_000;
+const SECOND_NS: i64 = 1_000_000_000;
 const DAY_S: i64 = 86_400;
 
 /// Reads `2026-02-01T00:00:00Z` or `2026-02-01T01:00:00.5+01:00`; none for a text of another form
@@ -17,7 +17,14 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     }
     let (fraction_ns, zone) = fraction(zone)?;
     let seconds = days(date)? * DAY_S + clock(time)? - offset(zone)?;
-    i64::try_from(i128::from(seconds) * SECOND_NS + i128::from(fraction_ns)).ok()
+    match seconds.checked_mul(SECOND_NS) {
+        Some(nanos) => nanos.checked_add(fraction_ns),
+        // The fraction may bring the earliest instants back into range.
+        None => {
+            let nanos = i128::from(seconds) * i128::from(SECOND_NS) + i128::from(fraction_ns);
+            i64::try_from(nanos).ok()
+        }
+    }
 }
 
 /// Writes an instant in UTC, with a fraction only where there is one.
@@ -38,9 +45,16 @@ pub(crate) fn text(utc_ns: i64) -> String {
     text
 }
 
-fn number(text: &str) -> Option<i64> {
-    let is_number = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
-    if is_number { text.parse().ok() } else { None }
+/// Reads digits and nothing else.
+fn number(digits: &[u8]) -> Option<i64> {
+    let mut number = 0_i64;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(i64::from(digit - b'0'))?;
+    }
+    (!digits.is_empty()).then_some(number)
 }
 
 /// Reads an optional fraction such as `.5`: its nanoseconds, and the text after it. Digits past the
@@ -51,19 +65,18 @@ fn fraction(text: &str) -> Option<(i64, &str)> {
     let (digits, after) = rest.split_at(length);
     let kept = &digits[..length.min(9)];
     let scale = 10_i64.pow(9 - u32::try_from(kept.len()).ok()?);
-    Some((number(kept)? * scale, after))
+    Some((number(kept.as_bytes())? * scale, after))
 }
 
 /// Reads `2026-02-01` as days since 1970.
 fn days(text: &str) -> Option<i64> {
-    let (year, rest) = text.split_once('-')?;
-    let (month, day) = rest.split_once('-')?;
-    if (year.len(), month.len(), day.len()) != (4, 2, 2) {
+    let bytes = text.as_bytes();
+    if bytes.len() != 10 || bytes[4] != b'-' || bytes[7] != b'-' {
         return None;
     }
-    let year = number(year)?;
-    let month = number(month)?;
-    let day = number(day)?;
+    let year = number(&bytes[..4])?;
+    let month = number(&bytes[5..7])?;
+    let day = number(&bytes[8..])?;
     if !(1..=12).contains(&month) || day < 1 {
         return None;
     }
@@ -74,15 +87,15 @@ fn days(text: &str) -> Option<i64> {
 
 /// Reads `HH:MM:SS` as seconds.
 fn clock(text: &str) -> Option<i64> {
-    let mut parts = text.split(':');
-    let mut part = |max: i64| {
-        let part = parts.next().filter(|part| part.len() == 2)?;
-        number(part).filter(|&value| value <= max)
-    };
-    let hours = part(23)?;
-    let minutes = part(59)?;
-    let seconds = part(59)?;
-    parts.next().is_none().then_some(hours * 3_600 + minutes * 60 + seconds)
+    let bytes = text.as_bytes();
+    if bytes.len() != 8 || bytes[2] != b':' || bytes[5] != b':' {
+        return None;
+    }
+    let part = |digits: &[u8], max: i64| number(digits).filter(|&value| value <= max);
+    let hours = part(&bytes[..2], 23)?;
+    let minutes = part(&bytes[3..5], 59)?;
+    let seconds = part(&bytes[6..], 59)?;
+    Some(hours * 3_600 + minutes * 60 + seconds)
 }
 
 /// Reads `Z` or `+01:00` as seconds east of UTC.

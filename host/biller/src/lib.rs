@@ -23,6 +23,7 @@ pub mod currency;
 pub mod decimal;
 mod error;
 mod exact;
+pub mod handed;
 pub mod input;
 mod instant;
 pub mod limits;
@@ -41,5 +42,5 @@ mod stretches;
 mod sweep;
 mod timeline;
 
-pub use bill::bill;
+pub use bill::{bill, make};
 pub use error::BillError;

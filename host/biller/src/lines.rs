@@ -115,8 +115,10 @@ impl<'a> Ledger<'a> {
     pub(crate) fn add(&mut self, entry: Entry) {
         let sum = &mut self.sums[entry.tariff as usize];
         if !sum.is_touched {
-            *sum = Sum { is_touched: true, from: entry.from, until: entry.until, ..Sum::default() };
-            self.touched.push(entry.tariff);
+            let Entry { tariff, quantity, billed, from, until, facts } = entry;
+            *sum = Sum { is_touched: true, quantity, billed, from, until, facts };
+            self.touched.push(tariff);
+            return;
         }
         sum.from = sum.from.min(entry.from);
         sum.until = sum.until.max(entry.until);
@@ -230,7 +232,7 @@ impl<'a> Ledger<'a> {
             return;
         }
         let counter = self.counter;
-        let intervals = self.intervals;
+        let mut facts = shaped.piece.facts_at(self.intervals);
         let standing = Standing { zone: phase.zone, volume };
         counter.schedule.each(start, end, |held| {
             let units = product(shaped.rate, held.nanos);
@@ -241,10 +243,7 @@ impl<'a> Ledger<'a> {
                 billed: if is_charged { units } else { 0 },
                 from: held.first,
                 until: held.last,
-                facts: Some((
-                    shaped.piece.fact_at(held.first, intervals),
-                    shaped.piece.fact_at(held.last - 1, intervals),
-                )),
+                facts: Some((facts.at(held.first), facts.at(held.last - 1))),
             });
         });
     }
@@ -256,7 +255,8 @@ impl<'a> Ledger<'a> {
             self.touched.sort_unstable();
         }
         for &tariff in &self.touched {
-            let sum = std::mem::take(&mut self.sums[tariff as usize]);
+            let sum = &mut self.sums[tariff as usize];
+            sum.is_touched = false;
             if sum.quantity == 0 && sum.billed == 0 {
                 continue;
             }

@@ -2,11 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::input::{Balances, OneOffKind, Rounding, Stretch, StretchBalance};
-
-const NO_STRETCHES: &str = "\"stretches\":[]";
-/// Bytes of the text of a stretch, about.
-const STRETCH_BYTES: usize = 192;
+use crate::input::{Balances, OneOffKind, Rounding};
 
 /// The bill of a period, up to T.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,138 +151,8 @@ pub struct Line {
 }
 
 impl Bill {
-    /// The bill as JSON, byte for byte as `serde_json` writes it. Stretches, of which there may be
-    /// some for each instance, are written without asking about each byte of each name.
-    ///
-    /// # Errors
-    /// None is known; `serde_json` can return one.
-    pub fn into_text(mut self) -> Result<String, serde_json::Error> {
-        let stretches = std::mem::take(&mut self.closing.stretches);
-        let mut text = serde_json::to_string(&self)?;
-        // Only these quotes are not escaped: no name within can look like it.
-        let Some(place) = text.rfind(NO_STRETCHES).filter(|_| !stretches.is_empty()) else {
-            return Ok(text);
-        };
-        let rest = text.split_off(place + NO_STRETCHES.len() - 1);
-        text.reserve(stretches.len() * STRETCH_BYTES + rest.len());
-        for (number, stretch) in stretches.iter().enumerate() {
-            text.push_str(if number == 0 { "" } else { "," });
-            stretch.write(&mut text)?;
-        }
-        text.push_str(&rest);
-        Ok(text)
-    }
-
     /// The tariff of one of its lines.
     pub fn tariff(&self, line: &Line) -> &Tariff {
         &self.tariffs[line.tariff as usize]
-    }
-}
-
-impl StretchBalance {
-    fn write(&self, text: &mut String) -> Result<(), serde_json::Error> {
-        text.push_str("{\"instance\":");
-        quote(&self.instance, text)?;
-        text.push_str(",\"meter\":");
-        quote(&self.meter, text)?;
-        text.push_str(match self.stretch {
-            Stretch::Start => ",\"stretch\":\"start\",\"session\":",
-            Stretch::Wake => ",\"stretch\":\"wake\",\"session\":",
-            Stretch::Visit => ",\"stretch\":\"visit\",\"session\":",
-            Stretch::Life => ",\"stretch\":\"life\",\"session\":",
-        });
-        digits(self.session.into(), text);
-        text.push_str(",\"wakes\":");
-        digits(self.wakes.into(), text);
-        text.push_str(if self.last < 0 { ",\"last\":-" } else { ",\"last\":" });
-        digits(self.last.unsigned_abs(), text);
-        text.push_str(",\"used_ns\":");
-        digits(self.used_ns, text);
-        text.push_str(",\"owed_ns\":");
-        digits(self.owed_ns, text);
-        text.push('}');
-        Ok(())
-    }
-}
-
-/// Writes a text as JSON.
-fn quote(value: &str, text: &mut String) -> Result<(), serde_json::Error> {
-    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
-    if !value.bytes().all(is_plain) {
-        text.push_str(&serde_json::to_string(value)?);
-        return Ok(());
-    }
-    text.push('"');
-    text.push_str(value);
-    text.push('"');
-    Ok(())
-}
-
-/// Writes a number in decimal digits.
-fn digits(mut value: u64, text: &mut String) {
-    let mut buffer = [b'0'; 20];
-    let mut first = buffer.len() - 1;
-    while value > 9 {
-        buffer[first] = b'0' + (value % 10) as u8;
-        value /= 10;
-        first -= 1;
-    }
-    buffer[first] = b'0' + value as u8;
-    text.extend(buffer[first..].iter().map(|&digit| char::from(digit)));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bill(stretches: Vec<StretchBalance>) -> Bill {
-        Bill {
-            currency: Some("EUR".into()),
-            minor_digits: 2,
-            line_digits: 9,
-            rounding: Rounding::HalfEven,
-            rules: Vec::new(),
-            adjustments: Vec::new(),
-            one_offs: Vec::new(),
-            total: 0,
-            payable: 0,
-            tariffs: Vec::new(),
-            lines: Vec::new(),
-            closing: Balances {
-                counters: Vec::new(),
-                stretches,
-                credits: vec![crate::input::CreditBalance {
-                    id: NO_STRETCHES.into(),
-                    currency: "EUR".into(),
-                    amount: 7,
-                    used: 5,
-                }],
-            },
-        }
-    }
-
-    #[test]
-    fn the_text_of_a_bill_is_what_serde_json_writes() {
-        let balance = |instance: &str, stretch, last, used_ns| StretchBalance {
-            instance: instance.into(),
-            meter: "active".into(),
-            stretch,
-            session: u32::MAX,
-            wakes: 0,
-            last,
-            used_ns,
-            owed_ns: 10,
-        };
-        let all = [
-            balance("i1", Stretch::Start, 0, 0),
-            balance("a \"quoted\" name, \\, \u{1f600}\n", Stretch::Wake, i64::MIN, u64::MAX),
-            balance("", Stretch::Visit, i64::MAX, 9),
-            balance(NO_STRETCHES, Stretch::Life, -1, 99),
-        ];
-        for count in 0..=all.len() {
-            let bill = bill(all[..count].to_vec());
-            let expected = serde_json::to_string(&bill).expect("JSON");
-            assert_eq!(bill.into_text().expect("JSON"), expected);
-        }
     }
 }

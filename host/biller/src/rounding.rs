@@ -31,7 +31,8 @@ impl Digits {
 
     /// Converts units of the last digit to nano-units.
     pub(crate) fn nanos(self, units: u128) -> Option<i128> {
-        i128::try_from(times(units, self.unit_nanos)?).ok()
+        let nanos = if self.unit_nanos == 1 { units } else { times(units, self.unit_nanos)? };
+        i128::try_from(nanos).ok()
     }
 }
 
@@ -74,7 +75,7 @@ impl Settling<'_> {
         let prices: Vec<(N, N)> = prices.collect::<Option<_>>()?;
         let nothing = N::of(0);
         let mut cut = 0_u128;
-        let mut rests = Vec::new();
+        let mut rests = Vec::with_capacity(lines.len());
         for (place, line) in lines.iter_mut().enumerate() {
             line.amount = 0;
             let (numerator, denominator) = &prices[line.tariff as usize];
@@ -108,18 +109,32 @@ impl Settling<'_> {
         missing: u128,
     ) -> Option<()> {
         let missing = usize::try_from(missing).unwrap_or(usize::MAX).min(rests.len());
-        let order = |one: &(N, usize), other: &(N, usize)| {
-            let denominator = |place: usize| &prices[lines[place].tariff as usize].1;
-            let below = denominator(one.1);
-            let other_below = denominator(other.1);
-            let rests = N::compare((&other.0, other_below), (&one.0, below));
-            rests.then_with(|| self.rank(lines, one.1).cmp(&self.rank(lines, other.1)))
-        };
         if missing > 0 && missing < rests.len() {
-            rests.select_nth_unstable_by(missing - 1, order);
+            match words(lines, &rests, prices) {
+                Some(mut words) => {
+                    let rank = |place: u32| self.rank(lines, place as usize);
+                    words.select_nth_unstable_by(missing - 1, |one, other| {
+                        other.0.cmp(&one.0).then_with(|| rank(one.1).cmp(&rank(other.1)))
+                    });
+                    let places = words[..missing].iter().map(|&(_, place)| place as usize);
+                    return self.raise(lines, places);
+                }
+                None => {
+                    let below = |place: usize| &prices[lines[place].tariff as usize].1;
+                    rests.select_nth_unstable_by(missing - 1, |one, other| {
+                        let rests = N::compare((&other.0, below(other.1)), (&one.0, below(one.1)));
+                        rests.then_with(|| self.rank(lines, one.1).cmp(&self.rank(lines, other.1)))
+                    });
+                }
+            }
         }
+        self.raise(lines, rests[..missing].iter().map(|&(_, place)| place))
+    }
+
+    /// Adds a unit to each of some lines.
+    fn raise(&self, lines: &mut [Line], places: impl Iterator<Item = usize>) -> Option<()> {
         let unit = self.digits.nanos(1)?;
-        for &(_, place) in &rests[..missing] {
+        for place in places {
             lines[place].amount = lines[place].amount.checked_add(unit)?;
         }
         Some(())
@@ -131,6 +146,25 @@ impl Settling<'_> {
         let subject = line.subject.map(|subject| self.ranks[subject as usize]);
         (subject.unwrap_or(u32::MAX), line.tariff, place)
     }
+}
+
+/// The remainders and their lines in less room, where all have one denominator and fit: most prices
+/// of a rule are for one unit.
+fn words<N: Natural>(
+    lines: &[Line],
+    rests: &[(N, usize)],
+    prices: &[(N, N)],
+) -> Option<Vec<(u64, u32)>> {
+    let below = |place: usize| &prices[lines[place].tariff as usize].1;
+    let first = below(rests.first()?.1);
+    let mut words = Vec::with_capacity(rests.len());
+    for (rest, place) in rests {
+        if below(*place) != first {
+            return None;
+        }
+        words.push((rest.word()?, u32::try_from(*place).ok()?));
+    }
+    Some(words)
 }
 
 impl Tariff {

@@ -1,13 +1,11 @@
 //! Stretches: the time of an instance under one meter that belongs together, and the part of it
 //! that is billed.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::error::BillError;
-use crate::input::{
-    Header, Intervals, Rounding, Span, Stretch, StretchBalance, Subject, Terms, TermsInForce,
-};
+use crate::handed::Handed;
+use crate::input::{Header, Intervals, Rounding, Span, Stretch, Subject, Terms, TermsInForce};
 use crate::mutants::Mutant;
 use crate::spans::Spans;
 use crate::steps;
@@ -44,33 +42,138 @@ impl Piece {
 
     /// Sequence number of the fact that opened the interval at an instant of the piece.
     pub(crate) fn fact_at(&self, at: i64, intervals: &Intervals) -> u64 {
-        let first = self.interval as usize;
-        if self.interval == self.last {
-            return intervals.fact[first];
-        }
-        let starts = &intervals.start[first + 1..=self.last as usize];
-        intervals.fact[first + starts.partition_point(|&start| start <= at)]
+        self.facts_at(intervals).at(at)
+    }
+
+    /// The facts at instants of the piece.
+    pub(crate) fn facts_at<'a>(&self, intervals: &'a Intervals) -> FactsAt<'a> {
+        let range = self.interval as usize..=self.last as usize;
+        FactsAt { starts: &intervals.start[range.clone()], facts: &intervals.fact[range], place: 0 }
     }
 }
 
-/// For each interval, whether it goes on with the one before: the same instance, start, standby and
-/// shape, without a gap, and opened by a later fact. Then both are charged alike, whatever the book
-/// says, and the facts in a part of their time are those at its ends.
-pub(crate) fn joins(intervals: &Intervals) -> Vec<bool> {
-    let one = |number: usize| {
-        let before = number.wrapping_sub(1);
-        number > 0
-            && intervals.subject[before] == intervals.subject[number]
-            && intervals.end[before] == intervals.start[number]
-            && intervals.session[before] == intervals.session[number]
-            && intervals.wakes[before] == intervals.wakes[number]
-            && intervals.fact[before] <= intervals.fact[number]
-            && intervals
-                .dimensions
-                .iter()
-                .all(|column| column.values[before] == column.values[number])
-    };
-    (0..intervals.subject.len()).map(one).collect()
+/// Facts of a piece's intervals, to be looked up by instants. Most instants lie where the one
+/// before lay, or later.
+#[derive(Debug)]
+pub(crate) struct FactsAt<'a> {
+    starts: &'a [i64],
+    facts: &'a [u64],
+    place: usize,
+}
+
+impl FactsAt<'_> {
+    pub(crate) fn at(&mut self, at: i64) -> u64 {
+        let is_later = self.starts[self.place] <= at;
+        let after = if is_later { self.place + 1 } else { 0 };
+        let rest = &self.starts[after..];
+        if !is_later || rest.first().is_some_and(|&start| start <= at) {
+            let count = rest.partition_point(|&start| start <= at);
+            self.place = (after + count).saturating_sub(1);
+        }
+        self.facts[self.place]
+    }
+}
+
+/// Intervals of one instance, one after the other, that differ in nothing but their time and their
+/// facts: the same meters, start, standby and shape, without a gap, each opened by a later fact
+/// than the one before, under one policy. Whatever the book says, they are charged alike, and the
+/// facts in a part of their time are those at its ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group {
+    /// Number of the first interval.
+    pub(crate) first: u32,
+    /// Number of the last interval.
+    pub(crate) last: u32,
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    pub(crate) meters: u64,
+    /// Set if it goes on with the group before in all but the meters and the policy.
+    goes_on: bool,
+}
+
+impl Group {
+    /// The part of a group inside a span, which lies in its time.
+    fn within(&self, span: Span, intervals: &Intervals) -> Self {
+        let starts = &intervals.start[self.first as usize..=self.last as usize];
+        let interval = |at: i64| {
+            let place = starts.partition_point(|&start| start <= at).saturating_sub(1);
+            self.first + u32::try_from(place).unwrap_or(0)
+        };
+        let first = interval(span.start);
+        let last = interval(span.end - 1);
+        Self { first, last, start: span.start, end: span.end, ..*self }
+    }
+}
+
+/// The intervals of an instance that has some.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) subject: u32,
+    pub(crate) intervals: Range<usize>,
+    pub(crate) groups: Range<usize>,
+}
+
+/// Joins intervals into groups, and adds to each instance's run the range of its groups.
+pub(crate) fn groups(header: &Header, intervals: &Intervals, runs: &mut [Run]) -> Vec<Group> {
+    let goes_on = goes_on(intervals);
+    let changes = header.terms.get(1..).unwrap_or_default();
+    let is_change = |at: i64| changes.binary_search_by_key(&at, |terms| terms.from).is_ok();
+    let mut groups: Vec<Group> = Vec::with_capacity(runs.len());
+    for run in runs {
+        let begin = groups.len();
+        let range = run.intervals.clone();
+        let first = u32::try_from(range.start).unwrap_or(u32::MAX);
+        let times = intervals.start[range.clone()].iter().zip(&intervals.end[range.clone()]);
+        let rest = intervals.meters[range.clone()].iter().zip(&goes_on[range]);
+        let mut group: Option<Group> = None;
+        for (number, ((&start, &end), (&meters, &goes_on))) in (first..).zip(times.zip(rest)) {
+            match &mut group {
+                Some(last) if goes_on & (last.meters == meters) && !is_change(start) => {
+                    last.last = number;
+                    last.end = end;
+                }
+                last => {
+                    let goes_on = goes_on && last.is_some();
+                    groups.extend(last.take());
+                    *last =
+                        Some(Group { first: number, last: number, start, end, meters, goes_on });
+                }
+            }
+        }
+        groups.extend(group);
+        run.groups = begin..groups.len();
+    }
+    groups
+}
+
+/// For each interval, whether it goes on with the one before, if that is of the same instance, in
+/// all but its meters.
+fn goes_on(intervals: &Intervals) -> Vec<bool> {
+    let mut goes_on = Vec::with_capacity(intervals.subject.len());
+    let mut before = (0, 0, 0, 0);
+    let times = intervals.start.iter().zip(&intervals.end);
+    let starts = intervals.session.iter().zip(&intervals.wakes).zip(&intervals.fact);
+    for ((&start, &end), ((&session, &wakes), &fact)) in times.zip(starts) {
+        let is_same = (before.0 == start) & (before.1 == session) & (before.2 == wakes);
+        goes_on.push(is_same & (before.3 <= fact));
+        before = (end, session, wakes, fact);
+    }
+    for pair in intervals.dimensions.chunks(2) {
+        match pair {
+            [one, other] => keep_both(&mut goes_on, &one.values, &other.values),
+            one => one.iter().for_each(|one| keep_both(&mut goes_on, &one.values, &one.values)),
+        }
+    }
+    goes_on
+}
+
+/// Keeps flags where two columns have the value that they had before.
+fn keep_both(flags: &mut [bool], one: &[u64], other: &[u64]) {
+    let mut before = (0, 0);
+    for ((flag, &one), &other) in flags.iter_mut().zip(one).zip(other) {
+        *flag &= (before.0 == one) & (before.1 == other);
+        before = (one, other);
+    }
 }
 
 /// The intervals, pieces and top-ups of a subject.
@@ -89,8 +192,8 @@ pub(crate) struct Measured {
     pub(crate) top_ups: Vec<TopUp>,
     /// Entries in the order of the input, one for each subject that has intervals.
     pub(crate) subjects: Vec<Own>,
-    /// Stretches that may go on in the next period.
-    pub(crate) closing: Vec<StretchBalance>,
+    /// Stretches that may go on in the next period, in any order.
+    pub(crate) closing: Vec<Handed>,
 }
 
 /// The part of a bill's input that stretches depend on.
@@ -99,9 +202,9 @@ pub(crate) struct Measuring<'a> {
     pub(crate) subjects: &'a [Subject],
     pub(crate) intervals: &'a Intervals,
     /// Intervals of each subject that has some.
-    pub(crate) runs: &'a [(u32, Range<usize>)],
-    /// For each interval, whether it goes on with the one before.
-    pub(crate) joins: &'a [bool],
+    pub(crate) runs: &'a [Run],
+    /// The intervals, joined.
+    pub(crate) groups: &'a [Group],
     /// Time under a book.
     pub(crate) booked: &'a Spans,
 }
@@ -180,32 +283,29 @@ impl Ruling {
 /// One meter's walk over all intervals.
 struct Walk<'a> {
     measuring: &'a Measuring<'a>,
-    meter: usize,
+    meter: u32,
     /// Number of changes of the stretch's kind, for each of the header's terms.
     epochs: Vec<u32>,
     /// Kind of stretch under the first policy with the meter; none if there is no such policy.
     first_kind: Option<Stretch>,
-    opening: HashMap<&'a str, &'a StretchBalance>,
+    /// Stretches that the period began with, of instances that the walk has not come to.
+    opening: &'a [Handed],
     /// Ruling of the last counted time.
     ruling: Ruling,
     measured: Measured,
 }
 
 impl Measuring<'_> {
-    /// Computes the time that a meter counted, and the part of it that is billed.
-    pub(crate) fn meter(
-        &self,
-        meter: usize,
-        opening: &[&StretchBalance],
-    ) -> Result<Measured, BillError> {
-        let opening = opening.iter().map(|&one| (one.instance.as_str(), one)).collect();
-        let (epochs, first_kind) = epochs(&self.header.terms, meter);
+    /// Computes the time that a meter counted, and the part of it that is billed. `opening` are the
+    /// meter's stretches, ascending by instance.
+    pub(crate) fn meter(&self, meter: u32, opening: &[Handed]) -> Result<Measured, BillError> {
+        let (epochs, first_kind) = epochs(&self.header.terms, meter as usize);
         let measured = Measured::default();
         let ruling = Ruling::NONE;
         let mut walk =
             Walk { measuring: self, meter, epochs, first_kind, opening, ruling, measured };
         walk.subjects()?;
-        walk.absent();
+        walk.absent(u32::MAX);
         Ok(walk.measured)
     }
 }
@@ -228,116 +328,109 @@ fn epochs(terms: &[TermsInForce], meter: usize) -> (Vec<u32>, Option<Stretch>) {
     (epochs, first)
 }
 
-impl<'a> Walk<'a> {
+impl Walk<'_> {
     fn subjects(&mut self) -> Result<(), BillError> {
         let measuring = self.measuring;
-        let masks = measuring.intervals.meters.iter().zip(measuring.joins);
-        let is_piece =
-            |(meters, joins): &(&u64, &bool)| **meters & 1 << self.meter != 0 && !**joins;
-        let count = masks.filter(is_piece).count();
+        let bit = 1 << self.meter;
+        let is_piece = |group: &&Group| group.meters & bit != 0 && !group.goes_on;
+        let count = measuring.groups.iter().filter(is_piece).count();
         // There may be millions; growing would reserve half as much again.
         self.measured.pieces.reserve_exact(count);
         self.measured.subjects.reserve_exact(measuring.runs.len());
-        for (subject, intervals) in measuring.runs {
-            let before = match self.opening.is_empty() {
-                true => None,
-                false => self.opening.remove(measuring.subjects[*subject as usize].id.as_str()),
-            };
-            self.subject(*subject, intervals.clone(), before)?;
+        self.measured.closing.reserve(measuring.runs.len());
+        for run in measuring.runs {
+            self.absent(run.subject);
+            let before = self.opening.first().filter(|one| one.instance == run.subject);
+            if before.is_some() {
+                self.opening = &self.opening[1..];
+            }
+            self.subject(run, before)?;
         }
         Ok(())
     }
 
-    fn subject(
-        &mut self,
-        subject: u32,
-        intervals: Range<usize>,
-        before: Option<&'a StretchBalance>,
-    ) -> Result<(), BillError> {
+    fn subject(&mut self, run: &Run, before: Option<&Handed>) -> Result<(), BillError> {
+        let measuring = self.measuring;
         let first = (self.measured.pieces.len(), self.measured.top_ups.len());
         let mut stretch = first.0;
-        let mut current = before.and_then(|balance| self.resumed(balance));
-        let columns = self.measuring.intervals;
-        for interval in intervals.clone() {
-            if columns.meters[interval] & (1 << self.meter) == 0 {
-                continue;
+        let mut current = before.and_then(|one| self.resumed(one));
+        for group in &measuring.groups[run.groups.clone()] {
+            if group.meters & 1 << self.meter != 0 {
+                self.group(group, first.0, &mut current, &mut stretch)?;
             }
-            self.interval(interval, first.0, &mut current, &mut stretch)?;
         }
         self.end(current.as_mut(), stretch)?;
-        self.hand_on(subject, current.as_ref());
-        let pieces = first.0..self.measured.pieces.len();
-        let top_ups = first.1..self.measured.top_ups.len();
-        self.measured.subjects.push(Own { subject, intervals, pieces, top_ups });
+        self.hand_on(run.subject, current.as_ref());
+        self.measured.subjects.push(Own {
+            subject: run.subject,
+            intervals: run.intervals.clone(),
+            pieces: first.0..self.measured.pieces.len(),
+            top_ups: first.1..self.measured.top_ups.len(),
+        });
         Ok(())
     }
 
-    /// Counts an interval of a subject whose pieces begin at number `first`.
-    fn interval(
+    /// Counts a group of a subject whose pieces begin at number `first`.
+    fn group(
         &mut self,
-        interval: usize,
+        group: &Group,
         first: usize,
         current: &mut Option<Current>,
         stretch: &mut usize,
     ) -> Result<(), BillError> {
         let measuring = self.measuring;
-        let start = measuring.intervals.start[interval];
-        let end = measuring.intervals.end[interval];
-        let number = u32::try_from(interval).map_err(|_| self.overflow())?;
-        let is_ruled = self.ruling.holds(start, end);
-        if is_ruled && self.join(number, end, first, current.as_mut())? {
+        let is_ruled = self.ruling.holds(group.start, group.end);
+        if is_ruled && self.join(group, first, current.as_mut())? {
             return Ok(());
         }
         if !is_ruled {
-            self.ruling = self.ruling_at(start)?;
+            self.ruling = self.ruling_at(group.start)?;
         }
-        if self.ruling.holds(start, end) {
-            return self.count(number, start, end, current, stretch);
+        if self.ruling.holds(group.start, group.end) {
+            return self.count(group, current, stretch);
         }
-        for span in measuring.booked.within(start, end) {
+        for span in measuring.booked.within(group.start, group.end) {
             self.ruling = self.ruling_at(span.start)?;
-            self.count(number, span.start, span.end, current, stretch)?;
+            self.count(&group.within(span, measuring.intervals), current, stretch)?;
         }
         Ok(())
     }
 
-    /// Adds an interval to the piece before, which began at number `first` or later, if it goes on
-    /// with it under the same ruling. Returns whether it does.
+    /// Adds a group to the piece before, which began at number `first` or later, if it goes on with
+    /// it under the same ruling. Returns whether it does.
     fn join(
         &mut self,
-        interval: u32,
-        end: i64,
+        group: &Group,
         first: usize,
         current: Option<&mut Current>,
     ) -> Result<bool, BillError> {
-        let goes_on = self.measuring.joins[interval as usize];
         let pieces = self.measured.pieces.get_mut(first..).unwrap_or_default();
-        let (true, Some(last), Some(current)) = (goes_on, pieces.last_mut(), current) else {
+        let (true, Some(last), Some(current)) = (group.goes_on, pieces.last_mut(), current) else {
             return Ok(false);
         };
-        if last.last + 1 != interval {
+        if last.last + 1 != group.first {
             return Ok(false);
         }
-        let used = current.used_ns.checked_add(end.abs_diff(last.end));
-        (last.last, last.end, last.billed_end) = (interval, end, end);
-        current.last = end;
+        let used = current.used_ns.checked_add(group.end.abs_diff(last.end));
+        (last.last, last.end, last.billed_end) = (group.last, group.end, group.end);
+        current.last = group.end;
         current.used_ns = used.ok_or_else(|| self.overflow())?;
         Ok(true)
     }
 
-    /// The stretch that a balance hands on, unless a policy has ended it.
-    fn resumed(&self, balance: &StretchBalance) -> Option<Current> {
-        let is_kept = self.first_kind.is_none_or(|kind| kind == balance.stretch)
+    /// The stretch that an earlier period hands on, unless a policy has ended it.
+    fn resumed(&self, before: &Handed) -> Option<Current> {
+        let is_kept = self.first_kind.is_none_or(|kind| kind == before.stretch)
             && !Mutant::StretchesByPeriod.is_active();
         is_kept.then_some(Current {
-            kind: balance.stretch,
-            session: balance.session,
-            wakes: balance.wakes,
-            last: balance.last,
+            kind: before.stretch,
+            session: before.session,
+            wakes: before.wakes,
+            last: before.last,
             epoch: 0,
-            used_ns: balance.used_ns,
-            used_before_ns: balance.used_ns,
-            owed_ns: balance.owed_ns,
+            used_ns: before.used_ns,
+            used_before_ns: before.used_ns,
+            owed_ns: before.owed_ns,
         })
     }
 
@@ -346,11 +439,11 @@ impl<'a> Walk<'a> {
         let all = &self.measuring.header.terms;
         let number = all.partition_point(|terms| terms.from <= at).saturating_sub(1);
         let missing = || {
-            let name = &self.measuring.header.meters[self.meter];
+            let name = &self.measuring.header.meters[self.meter as usize];
             let problem = format!("counts for '{name}' at {at} ns, which the policy does not have");
             BillError::input("intervals", problem)
         };
-        let terms = all.get(number).and_then(|in_force| in_force.terms[self.meter]);
+        let terms = all.get(number).and_then(|in_force| in_force.terms[self.meter as usize]);
         let terms = terms.ok_or_else(missing)?;
         let booked = self.measuring.booked.around(at).unwrap_or(Span { start: at, end: at });
         Ok(Ruling {
@@ -364,13 +457,12 @@ impl<'a> Walk<'a> {
     /// Counts time under one book and one policy, which the ruling covers.
     fn count(
         &mut self,
-        interval: u32,
-        start: i64,
-        end: i64,
+        group: &Group,
         current: &mut Option<Current>,
         stretch: &mut usize,
     ) -> Result<(), BillError> {
         steps::count();
+        let Group { first: interval, last, start, end, .. } = *group;
         let columns = self.measuring.intervals;
         let session = columns.session[interval as usize];
         let wakes = columns.wakes[interval as usize];
@@ -387,7 +479,6 @@ impl<'a> Walk<'a> {
         }
         let billed_start = start;
         let billed_end = end;
-        let last = interval;
         self.measured.pieces.push(Piece { interval, last, start, end, billed_start, billed_end });
         Ok(())
     }
@@ -399,7 +490,10 @@ impl<'a> Walk<'a> {
             return Ok(());
         };
         // The ruling may be that of a later time, so the terms at the stretch's end are looked up.
-        let terms = self.ruling_at(last.end - 1)?.terms;
+        let terms = match self.ruling.holds(last.end - 1, last.end) {
+            true => self.ruling.terms,
+            false => self.ruling_at(last.end - 1)?.terms,
+        };
         let owed = terms.owed(current.used_ns).ok_or_else(|| self.overflow())?;
         let billed = owed.saturating_sub(current.owed_ns);
         let mut in_place = current.used_ns - current.used_before_ns;
@@ -416,9 +510,9 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn hand_on(&mut self, subject: u32, current: Option<&Current>) {
-        let subject = &self.measuring.subjects[subject as usize];
-        let Some(current) = current.filter(|_| !subject.ended) else {
+    fn hand_on(&mut self, instance: u32, current: Option<&Current>) {
+        let is_over = self.measuring.subjects[instance as usize].ended;
+        let Some(current) = current.filter(|_| !is_over) else {
             return;
         };
         let is_last = self.epochs.last().is_none_or(|&epoch| epoch == current.epoch);
@@ -427,9 +521,9 @@ impl<'a> Walk<'a> {
             return;
         }
         let has_session = matches!(current.kind, Stretch::Start | Stretch::Wake);
-        self.measured.closing.push(StretchBalance {
-            instance: subject.id.clone(),
-            meter: self.measuring.header.meters[self.meter].clone(),
+        self.measured.closing.push(Handed {
+            meter: self.meter,
+            instance,
             stretch: current.kind,
             session: if has_session { current.session } else { 0 },
             wakes: if current.kind == Stretch::Wake { current.wakes } else { 0 },
@@ -439,25 +533,24 @@ impl<'a> Walk<'a> {
         });
     }
 
-    /// Hands on the stretches of instances without an interval in the period.
-    fn absent(&mut self) {
-        let measuring = self.measuring;
-        if self.opening.is_empty() {
-            return;
+    /// Hands on the stretches of instances before number `until`, which have no interval in the
+    /// period or are no subjects of it.
+    fn absent(&mut self, until: u32) {
+        while let Some((one, rest)) =
+            self.opening.split_first().filter(|(one, _)| one.instance < until)
+        {
+            self.opening = rest;
+            if (one.instance as usize) < self.measuring.subjects.len() {
+                let current = self.resumed(one);
+                self.hand_on(one.instance, current.as_ref());
+            } else {
+                self.measured.closing.push(*one);
+            }
         }
-        for (number, subject) in measuring.subjects.iter().enumerate() {
-            let Some(balance) = self.opening.remove(subject.id.as_str()) else {
-                continue;
-            };
-            let current = self.resumed(balance);
-            self.hand_on(u32::try_from(number).unwrap_or(u32::MAX), current.as_ref());
-        }
-        let unlisted = self.opening.values().map(|&balance| balance.clone());
-        self.measured.closing.extend(unlisted);
     }
 
     fn overflow(&self) -> BillError {
-        BillError::overflow(&self.measuring.header.meters[self.meter])
+        BillError::overflow(&self.measuring.header.meters[self.meter as usize])
     }
 }
 

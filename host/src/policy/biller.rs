@@ -4,11 +4,16 @@
 //! Each bill runs in one instance. Its columns go in and its lines come out in batches, so that
 //! neither side holds them twice.
 
+mod bindings;
+mod fingerprint;
+mod handed;
+mod typed;
+
 use std::sync::Arc;
 
+use biller::handed::Handed;
 use biller::input::{Column, Header, Intervals, OwnLine, Subject};
 use biller::output::{Bill, Line};
-use sha2::{Digest as _, Sha256};
 use wasmtime::Store;
 use wasmtime::component::{Component, InstancePre};
 
@@ -19,15 +24,12 @@ use super::profile::{Bounds, Profile};
 use crate::id::Digest;
 use crate::limits::biller as limits;
 
-/// The bindings of `wit/biller/`.
-#[allow(missing_docs, unreachable_pub)]
-mod bindings {
-    wasmtime::component::bindgen!({ path: "../wit/biller", world: "biller" });
-}
-
 use bindings::exports::tallyman::biller::billing::{
     self, BillingError, Guest, IntervalColumns, LineColumns, SubjectColumns,
 };
+use bindings::exports::tallyman::biller::bills;
+use fingerprint::Fingerprint;
+use handed::Opened;
 
 /// The biller that is built into this program.
 pub const COMPONENT: &[u8] = include_bytes!(env!("TALLYMAN_BILLER"));
@@ -78,6 +80,8 @@ pub struct Biller {
     runtime: Arc<Runtime>,
     instance: InstancePre<Limiter>,
     guest: billing::GuestIndices,
+    /// None of a biller that has the header and the bill as texts, with stretches in them.
+    bills: Option<bills::GuestIndices>,
 }
 
 impl std::fmt::Debug for Biller {
@@ -95,7 +99,8 @@ impl Biller {
     ) -> wasmtime::Result<Self> {
         let instance = runtime.prepare(component)?;
         let guest = billing::GuestIndices::new(&instance)?;
-        Ok(Self { digest, runtime, instance, guest })
+        let bills = bills::GuestIndices::new(&instance).ok();
+        Ok(Self { digest, runtime, instance, guest, bills })
     }
 
     /// Returns the SHA-256 of its component.
@@ -115,83 +120,176 @@ impl Biller {
         own: &[OwnLine],
     ) -> Result<Billed, BillerError> {
         let json = |error: serde_json::Error| BillerError::Malformed { reason: error.to_string() };
-        let header_text = serde_json::to_string(header).map_err(json)?;
+        let opened = self.bills.as_ref().map(|_| Opened::of(header, subjects));
+        let stated = opened.as_ref().map_or(header, |opened| &opened.header);
+        let header_text = serde_json::to_string(stated).map_err(json)?;
         let own_text = serde_json::to_string(own).map_err(json)?;
-        let input = Fingerprint::of_input(&header_text, subjects, intervals, &own_text);
-        let budget = budget(header, subjects, intervals, header_text.len() + own_text.len());
+        let texts = (header_text.as_str(), own_text.as_str());
+        let opening = opened.as_ref().map(|opened| &opened.opening);
+        let input = Fingerprint::of_input(texts, subjects, intervals, opening);
+        let asking = Asking { texts, subjects, intervals, opened: opened.as_ref() };
+        let budget = asking.budget(header);
         let answer =
             self.runtime.call_within(&BOUNDS, &self.instance, budget, |store, instance| {
                 let guest = self.guest.load(&mut *store, instance)?;
-                ask(&guest, store, &header_text, subjects, intervals, &own_text)
+                let bills = self.bills.as_ref();
+                let bills = bills.map(|indices| indices.load(&mut *store, instance)).transpose()?;
+                asking.ask(&guest, bills.as_ref(), store)
             });
         let answer = answer.map_err(BillerError::Fault)?;
-        let (text, lines) =
+        let made =
             answer.value.map_err(|error| BillerError::Refused { reason: error.in_words() })?;
-        let mut bill: Bill = serde_json::from_str(&text).map_err(json)?;
-        bill.lines = lines;
-        let output = Fingerprint::of_output(&text, &bill.lines);
+        let (mut bill, text) = made.bill.read()?;
+        bill.lines = made.lines;
+        let handed = opened.as_ref().map(|_| made.handed.as_slice());
+        let output = Fingerprint::of_output(&text, &bill.lines, handed);
+        if let Some(opened) = &opened {
+            let reason = || "a stretch of no instance or of no meter".into();
+            let closing = opened.closing(&made.handed, subjects);
+            bill.closing.stretches =
+                closing.ok_or_else(|| BillerError::Malformed { reason: reason() })?;
+        }
         Ok(Billed { bill, fuel: answer.fuel, input, output })
     }
 }
 
-/// The budget of a bill, which grows with the size of its input.
-fn budget(
-    header: &Header,
-    subjects: &[Subject],
-    intervals: &Intervals,
-    text_bytes: usize,
-) -> Budget {
-    let id_bytes: usize = subjects.iter().map(|subject| subject.id.len()).sum();
-    let bytes = text_bytes.saturating_add(id_bytes) as u64;
-    let work = (intervals.subject.len() as u64).saturating_mul(1 + header.meters.len() as u64);
-    let fuel = limits::FUEL_BASE
-        .saturating_add(bytes.saturating_mul(limits::FUEL_PER_BYTE))
-        .saturating_add(work.saturating_mul(limits::FUEL_PER_INTERVAL_AND_METER));
-    Budget { fuel, answer_bytes: limits::ANSWER_BYTES_MAX, ticks: limits::DEADLINE_TICKS }
+/// A bill as the component gives it.
+struct Made {
+    bill: Stated,
+    lines: Vec<Line>,
+    /// Stretches; none of a biller that has them in texts.
+    handed: Vec<Handed>,
 }
 
-type Asked = wasmtime::Result<Result<(String, Vec<Line>), BillingError>>;
+/// A bill but for its columns.
+enum Stated {
+    Text(String),
+    Typed(Box<bills::Bill>),
+}
 
-/// Makes all calls of one bill; the outer error is the engine's, the inner one the biller's.
-fn ask(
-    guest: &Guest,
-    store: &mut Store<Limiter>,
-    header: &str,
-    subjects: &[Subject],
-    intervals: &Intervals,
-    own: &str,
-) -> Asked {
-    // The inner error ends the calls, too.
-    macro_rules! told {
-        ($call:expr) => {
-            match $call? {
-                Ok(value) => value,
-                Err(error) => return Ok(Err(error)),
+impl Stated {
+    /// The bill, and its text.
+    fn read(self) -> Result<(Bill, String), BillerError> {
+        let json = |error: serde_json::Error| BillerError::Malformed { reason: error.to_string() };
+        match self {
+            Self::Text(text) => Ok((serde_json::from_str(&text).map_err(json)?, text)),
+            Self::Typed(bill) => {
+                let reason = || "a tariff of no rule".into();
+                let bill = typed::bill(*bill);
+                let bill = bill.ok_or_else(|| BillerError::Malformed { reason: reason() })?;
+                let text = serde_json::to_string(&bill).map_err(json)?;
+                Ok((bill, text))
             }
+        }
+    }
+}
+
+/// The input of a bill's calls.
+struct Asking<'a> {
+    /// The header and the own lines.
+    texts: (&'a str, &'a str),
+    subjects: &'a [Subject],
+    intervals: &'a Intervals,
+    opened: Option<&'a Opened>,
+}
+
+type Asked<T> = wasmtime::Result<Result<T, BillingError>>;
+
+/// The value of a call, whose inner error ends the calls as the outer one does.
+macro_rules! told {
+    ($call:expr) => {
+        match $call? {
+            Ok(value) => value,
+            Err(error) => return Ok(Err(error)),
+        }
+    };
+}
+
+impl Asking<'_> {
+    /// The budget of a bill, which grows with the size of its input.
+    fn budget(&self, header: &Header) -> Budget {
+        let ids = self.subjects.iter().map(|subject| subject.id.len());
+        let stretches = self.opened.map_or(0, |opened| opened.opening.stretches.len());
+        let text = self.texts.0.len().saturating_add(self.texts.1.len());
+        let bytes = text
+            .saturating_add(ids.sum())
+            .saturating_add(stretches.saturating_mul(size_of::<Handed>()));
+        let intervals = self.intervals.subject.len() as u64;
+        let work = intervals.saturating_mul(1 + header.meters.len() as u64);
+        let fuel = limits::FUEL_BASE
+            .saturating_add((bytes as u64).saturating_mul(limits::FUEL_PER_BYTE))
+            .saturating_add(work.saturating_mul(limits::FUEL_PER_INTERVAL_AND_METER));
+        Budget { fuel, answer_bytes: limits::ANSWER_BYTES_MAX, ticks: limits::DEADLINE_TICKS }
+    }
+
+    /// Makes all calls of one bill; the outer error is the engine's, the inner one the biller's.
+    fn ask(
+        &self,
+        guest: &Guest,
+        bills: Option<&bills::Guest>,
+        store: &mut Store<Limiter>,
+    ) -> Asked<Made> {
+        let (header, own) = self.texts;
+        let intervals = self.intervals;
+        let typed = bills.zip(self.opened);
+        match typed {
+            Some((bills, opened)) => {
+                told!(bills.call_open(&mut *store, &typed::header(&opened.header)));
+            }
+            None => told!(guest.call_begin(&mut *store, header)),
+        }
+        for subjects in self.subjects.chunks(limits::BATCH_INTERVALS) {
+            told!(guest.call_add_subjects(&mut *store, &subject_columns(subjects)));
+        }
+        let count = intervals.subject.len();
+        for start in (0..count).step_by(limits::BATCH_INTERVALS) {
+            let end = count.min(start + limits::BATCH_INTERVALS);
+            told!(guest.call_add_intervals(&mut *store, &interval_columns(intervals, start, end)));
+        }
+        if own != "[]" {
+            told!(guest.call_add_own_lines(&mut *store, own));
+        }
+        let Some((bills, opened)) = typed else {
+            let bill = Stated::Text(told!(guest.call_finish(&mut *store)));
+            let lines = told!(lines(guest, store));
+            return Ok(Ok(Made { bill, lines, handed: Vec::new() }));
         };
+        for columns in opened.columns() {
+            told!(bills.call_add_stretches(&mut *store, &columns));
+        }
+        let bill = Stated::Typed(Box::new(told!(bills.call_make(&mut *store))));
+        let lines = told!(lines(guest, store));
+        let handed = told!(handed(bills, store));
+        Ok(Ok(Made { bill, lines, handed }))
     }
-    told!(guest.call_begin(&mut *store, header));
-    for subjects in subjects.chunks(limits::BATCH_INTERVALS) {
-        told!(guest.call_add_subjects(&mut *store, &subject_columns(subjects)));
-    }
-    let count = intervals.subject.len();
-    for start in (0..count).step_by(limits::BATCH_INTERVALS) {
-        let end = count.min(start + limits::BATCH_INTERVALS);
-        told!(guest.call_add_intervals(&mut *store, &interval_columns(intervals, start, end)));
-    }
-    if own != "[]" {
-        told!(guest.call_add_own_lines(&mut *store, own));
-    }
-    let text = told!(guest.call_finish(&mut *store));
+}
+
+/// Takes all lines of a bill.
+fn lines(guest: &Guest, store: &mut Store<Limiter>) -> Asked<Vec<Line>> {
     let mut lines = Vec::new();
     loop {
         let columns = told!(guest.call_take_lines(&mut *store, limits::BATCH_LINES));
         if columns.tariff.is_empty() {
-            return Ok(Ok((text, lines)));
+            return Ok(Ok(lines));
         }
         match read_lines(&columns) {
             Some(more) => lines.extend(more),
             None => return Ok(Err(BillingError::Malformed("columns of unequal lengths".into()))),
+        }
+    }
+}
+
+/// Takes all stretches of a bill.
+fn handed(guest: &bills::Guest, store: &mut Store<Limiter>) -> Asked<Vec<Handed>> {
+    let mut all = Vec::new();
+    loop {
+        let columns = told!(guest.call_take_stretches(&mut *store, limits::BATCH_LINES));
+        if columns.instance.is_empty() {
+            return Ok(Ok(all));
+        }
+        match handed::read(&columns) {
+            Some(more) => all.extend(more),
+            None => return Ok(Err(BillingError::Malformed("columns of stretches".into()))),
         }
     }
 }
@@ -258,67 +356,6 @@ fn read_lines(columns: &LineColumns) -> Option<Vec<Line>> {
         })
     };
     (0..columns.tariff.len()).map(line).collect()
-}
-
-/// A SHA-256 over parts, each after its length in 8 bytes. Numbers are little-endian. A column is
-/// one part, so that its division among calls changes nothing.
-struct Fingerprint(Sha256);
-
-impl Fingerprint {
-    fn of_input(header: &str, subjects: &[Subject], intervals: &Intervals, own: &str) -> Digest {
-        let mut all = Self(Sha256::new());
-        all.part(header.as_bytes());
-        for subject in subjects {
-            all.part(subject.id.as_bytes());
-            all.part(&subject.first_fact.to_le_bytes());
-            all.part(&[subject.ended.into()]);
-        }
-        all.column(&intervals.subject, |value| value.to_le_bytes());
-        all.column(&intervals.start, |value| value.to_le_bytes());
-        all.column(&intervals.end, |value| value.to_le_bytes());
-        all.column(&intervals.session, |value| value.to_le_bytes());
-        all.column(&intervals.wakes, |value| value.to_le_bytes());
-        all.column(&intervals.meters, |value| value.to_le_bytes());
-        all.column(&intervals.fact, |value| value.to_le_bytes());
-        for column in intervals.dimensions.iter().chain(&intervals.counts) {
-            all.part(column.name.as_bytes());
-            all.column(&column.values, |value| value.to_le_bytes());
-        }
-        all.part(own.as_bytes());
-        all.digest()
-    }
-
-    fn of_output(bill: &str, lines: &[Line]) -> Digest {
-        let mut all = Self(Sha256::new());
-        all.part(bill.as_bytes());
-        all.column(lines, |line| line.tariff.to_le_bytes());
-        all.column(lines, |line| line.subject.unwrap_or(u32::MAX).to_le_bytes());
-        all.column(lines, |line| line.quantity.to_le_bytes());
-        all.column(lines, |line| line.billed.to_le_bytes());
-        all.column(lines, |line| line.amount.to_le_bytes());
-        all.column(lines, |line| line.from.to_le_bytes());
-        all.column(lines, |line| line.until.to_le_bytes());
-        all.column(lines, |line| line.facts.map_or(1, |(first, _)| first).to_le_bytes());
-        all.column(lines, |line| line.facts.map_or(0, |(_, last)| last).to_le_bytes());
-        all.digest()
-    }
-
-    fn part(&mut self, bytes: &[u8]) {
-        self.0.update((bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
-    }
-
-    fn column<T, const BYTES: usize>(&mut self, values: &[T], bytes: impl Fn(&T) -> [u8; BYTES]) {
-        self.0.update((values.len() as u64 * BYTES as u64).to_le_bytes());
-        for chunk in values.chunks(1_024) {
-            let bytes: Vec<u8> = chunk.iter().flat_map(&bytes).collect();
-            self.0.update(bytes);
-        }
-    }
-
-    fn digest(self) -> Digest {
-        Digest(self.0.finalize().into())
-    }
 }
 
 #[cfg(test)]

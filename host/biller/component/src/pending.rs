@@ -1,23 +1,27 @@
 //! A bill from its header to its last line.
 
-use std::vec::IntoIter;
-
-use biller::bill;
-use biller::input::{Column, Header, Intervals, OwnLine, Subject};
+use biller::handed::{Handed, Opening};
+use biller::input::{Column, Header, Intervals, OwnLine, Stretch, Subject};
+use biller::make;
 use biller::output::Line;
 
 use crate::bindings::exports::tallyman::biller::billing::{
     BillingError, Column as ColumnPart, IntervalColumns, LineColumns, SubjectColumns,
 };
+use crate::bindings::exports::tallyman::biller::bills;
+use crate::typed;
+
+/// Kinds of stretches, by their numbers in columns.
+const KINDS: [Stretch; 4] = [Stretch::Start, Stretch::Wake, Stretch::Visit, Stretch::Life];
 
 /// State of the component's instance.
 pub(crate) enum Pending {
-    /// `begin` was not called yet.
+    /// `open` was not called yet.
     Idle,
-    /// Input is added, until `finish`.
+    /// Input is added, until `make`.
     Gathering(Box<Gathering>),
-    /// The bill is made, and its lines are taken.
-    Made(IntoIter<Line>),
+    /// The bill is made, and its lines and stretches are taken.
+    Made(Made),
     /// A call failed; there will be no bill.
     Failed,
 }
@@ -27,11 +31,20 @@ pub(crate) struct Gathering {
     subjects: Vec<Subject>,
     intervals: Intervals,
     own: Vec<OwnLine>,
+    opening: Opening,
+}
+
+/// The parts of a bill that are columns.
+pub(crate) struct Made {
+    lines: Vec<Line>,
+    lines_taken: usize,
+    handed: Vec<Handed>,
+    handed_taken: usize,
 }
 
 type Answer<T> = Result<T, BillingError>;
 
-fn out_of_order(what: &str) -> BillingError {
+pub(crate) fn out_of_order(what: &str) -> BillingError {
     BillingError::OutOfOrder(what.into())
 }
 
@@ -40,24 +53,32 @@ fn malformed(what: &str) -> BillingError {
 }
 
 impl Pending {
-    pub(crate) fn begin(&mut self, header: &str) -> Answer<()> {
+    pub(crate) fn open(&mut self, header: bills::Header) -> Answer<()> {
         if !matches!(self, Self::Idle) {
-            return Err(out_of_order("begin comes first, and once"));
+            return Err(out_of_order("open comes first, and once"));
         }
-        let header = serde_json::from_str(header);
-        let header = header.map_err(|error| malformed(&format!("the header: {error}")))?;
+        let header = typed::header(header);
         let subjects = Vec::new();
         let intervals = Intervals::default();
         let own = Vec::new();
-        *self = Self::Gathering(Box::new(Gathering { header, subjects, intervals, own }));
+        let opening = Opening::default();
+        let gathering = Gathering { header, subjects, intervals, own, opening };
+        *self = Self::Gathering(Box::new(gathering));
         Ok(())
+    }
+
+    fn made(&mut self) -> Answer<&mut Made> {
+        match self {
+            Self::Made(made) => Ok(made),
+            Self::Idle | Self::Gathering(_) | Self::Failed => Err(out_of_order("make comes first")),
+        }
     }
 
     fn gathering(&mut self) -> Answer<&mut Gathering> {
         match self {
             Self::Gathering(gathering) => Ok(gathering),
-            Self::Idle => Err(out_of_order("begin comes first")),
-            Self::Made(_) | Self::Failed => Err(out_of_order("finish was called already")),
+            Self::Idle => Err(out_of_order("open comes first")),
+            Self::Made(_) | Self::Failed => Err(out_of_order("make was called already")),
         }
     }
 
@@ -100,31 +121,49 @@ impl Pending {
         Ok(())
     }
 
-    pub(crate) fn finish(&mut self) -> Answer<String> {
-        let made = self.gathering()?.finish();
-        let (text, lines) = made.inspect_err(|_| *self = Self::Failed)?;
-        *self = Self::Made(lines.into_iter());
-        Ok(text)
+    pub(crate) fn add_stretches(&mut self, columns: &bills::StretchColumns) -> Answer<()> {
+        let opening = &mut self.gathering()?.opening.stretches;
+        opening.reserve(columns.instance.len());
+        for number in 0..columns.instance.len() {
+            let stretch = stretch(columns, number);
+            opening.push(stretch.ok_or_else(|| malformed("columns of stretches"))?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn make(&mut self) -> Answer<bills::Bill> {
+        let made = self.gathering()?.make();
+        let (bill, made) = made.inspect_err(|_| *self = Self::Failed)?;
+        *self = Self::Made(made);
+        Ok(bill)
     }
 
     pub(crate) fn take_lines(&mut self, most: u32) -> Answer<LineColumns> {
-        match self {
-            Self::Made(lines) => Ok(columns(lines, most)),
-            Self::Idle | Self::Gathering(_) | Self::Failed => {
-                Err(out_of_order("finish comes first"))
-            }
-        }
+        let made = self.made()?;
+        Ok(line_columns(next(&made.lines, &mut made.lines_taken, most)))
+    }
+
+    pub(crate) fn take_stretches(&mut self, most: u32) -> Answer<bills::StretchColumns> {
+        let made = self.made()?;
+        Ok(stretch_columns(next(&made.handed, &mut made.handed_taken, most)))
     }
 }
 
+/// The next values, `most` of them or what is left.
+fn next<'a, T>(all: &'a [T], taken: &mut usize, most: u32) -> &'a [T] {
+    let rest = &all[*taken..];
+    let these = &rest[..rest.len().min(most as usize)];
+    *taken += these.len();
+    these
+}
+
 impl Gathering {
-    fn finish(&self) -> Answer<(String, Vec<Line>)> {
-        let bill = bill(&self.header, &self.subjects, &self.intervals, &self.own);
-        let mut bill = bill.map_err(|error| BillingError::Refused(in_words(&error)))?;
+    fn make(&self) -> Answer<(bills::Bill, Made)> {
+        let Self { header, subjects, intervals, own, opening } = self;
+        let made = make(header, subjects, intervals, own, opening);
+        let (mut bill, handed) = made.map_err(|error| BillingError::Refused(in_words(&error)))?;
         let lines = std::mem::take(&mut bill.lines);
-        let text = bill.into_text();
-        let text = text.map_err(|error| malformed(&format!("the bill: {error}")))?;
-        Ok((text, lines))
+        Ok((typed::bill(bill), Made { lines, lines_taken: 0, handed, handed_taken: 0 }))
     }
 }
 
@@ -161,21 +200,46 @@ fn join(into: &mut Vec<Column>, parts: Vec<ColumnPart>, count: usize) -> Answer<
     Ok(())
 }
 
-fn columns(lines: &mut IntoIter<Line>, most: u32) -> LineColumns {
-    let lines: Vec<_> = lines.take(most as usize).collect();
-    let column = |value: fn(&Line) -> u64| lines.iter().map(value).collect::<Vec<u64>>();
+fn line_columns(lines: &[Line]) -> LineColumns {
     LineColumns {
         tariff: lines.iter().map(|line| line.tariff).collect(),
         subject: lines.iter().map(|line| line.subject.unwrap_or(u32::MAX)).collect(),
-        quantity_low: column(|line| line.quantity as u64),
-        quantity_high: column(|line| (line.quantity >> 64) as u64),
-        billed_low: column(|line| line.billed as u64),
-        billed_high: column(|line| (line.billed >> 64) as u64),
-        amount_low: column(|line| line.amount as u64),
+        quantity_low: lines.iter().map(|line| line.quantity as u64).collect(),
+        quantity_high: lines.iter().map(|line| (line.quantity >> 64) as u64).collect(),
+        billed_low: lines.iter().map(|line| line.billed as u64).collect(),
+        billed_high: lines.iter().map(|line| (line.billed >> 64) as u64).collect(),
+        amount_low: lines.iter().map(|line| line.amount as u64).collect(),
         amount_high: lines.iter().map(|line| (line.amount >> 64) as i64).collect(),
         start: lines.iter().map(|line| line.from).collect(),
         end: lines.iter().map(|line| line.until).collect(),
-        first_fact: column(|line| line.facts.map_or(1, |(first, _)| first)),
-        last_fact: column(|line| line.facts.map_or(0, |(_, last)| last)),
+        first_fact: lines.iter().map(|line| line.facts.map_or(1, |(first, _)| first)).collect(),
+        last_fact: lines.iter().map(|line| line.facts.map_or(0, |(_, last)| last)).collect(),
     }
+}
+
+fn stretch_columns(handed: &[Handed]) -> bills::StretchColumns {
+    bills::StretchColumns {
+        instance: handed.iter().map(|one| one.instance).collect(),
+        meter: handed.iter().map(|one| one.meter).collect(),
+        kind: handed.iter().map(|one| one.stretch as u8).collect(),
+        session: handed.iter().map(|one| one.session).collect(),
+        wakes: handed.iter().map(|one| one.wakes).collect(),
+        last: handed.iter().map(|one| one.last).collect(),
+        used_ns: handed.iter().map(|one| one.used_ns).collect(),
+        owed_ns: handed.iter().map(|one| one.owed_ns).collect(),
+    }
+}
+
+/// The stretch at a place of columns; none if a column is too short or a kind unknown.
+fn stretch(columns: &bills::StretchColumns, number: usize) -> Option<Handed> {
+    Some(Handed {
+        meter: *columns.meter.get(number)?,
+        instance: *columns.instance.get(number)?,
+        stretch: *KINDS.get(usize::from(*columns.kind.get(number)?))?,
+        session: *columns.session.get(number)?,
+        wakes: *columns.wakes.get(number)?,
+        last: *columns.last.get(number)?,
+        used_ns: *columns.used_ns.get(number)?,
+        owed_ns: *columns.owed_ns.get(number)?,
+    })
 }

@@ -1,19 +1,55 @@
 //! The JSON of a price book, as an operator writes it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
 
 use super::price::{Model, Resets, Scope};
 use crate::input::Rounding;
 use crate::output::AdjustmentKind;
 
 /// A number as a text or a whole number; never a float.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "a number is a text, such as \"0.36\", or a whole number")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Number {
     Whole(i64),
     Text(String),
+}
+
+const NUMBER: &str = "a number is a text, such as \"0.36\", or a whole number";
+
+/// Takes what a number may be, without trying one form after the other.
+struct Numbers;
+
+impl Visitor<'_> for Numbers {
+    type Value = Number;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NUMBER)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Number, E> {
+        Ok(Number::Whole(value))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Number, E> {
+        i64::try_from(value).map(Number::Whole).map_err(|_| E::custom(NUMBER))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Number, E> {
+        Err(E::custom(NUMBER))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Number, E> {
+        Ok(Number::Text(value.into()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Numbers)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -104,26 +104,27 @@ pub struct Ratio {
 }
 
 impl PriceEntry {
-    pub(super) fn check(&self, place: &str, reading: &Reading<'_>) -> Checking<Price> {
-        let at = |field: &str| format!("{place}.{field}");
-        let per: Per = self.per.parse().map_err(|error| wrong(at("per"), error))?;
-        let (model, tiers) = self.tiers(place, per.units)?;
+    /// Reads a price. Errors have places inside it.
+    pub(super) fn check(&self, reading: &Reading<'_>) -> Checking<Price> {
+        let per: Per = self.per.parse().map_err(|error| wrong("per", error))?;
+        let (model, tiers) = self.tiers(per.units)?;
         if model == Model::Volume && self.resets == Resets::Never {
             let problem = "a volume price picks its tier anew in each period; \
                            leave `resets` out, or use `graduated`";
-            return Err(wrong(at("resets"), problem));
+            return Err(wrong("resets", problem));
         }
         let mut windows = Vec::with_capacity(self.windows.len());
         for (number, window) in self.windows.iter().enumerate() {
-            windows.push(window.check(&format!("{place}.windows[{number}]"), reading.is_zone)?);
+            let window = window.check(reading.is_zone);
+            windows.push(window.map_err(|error| error.inside(format_args!("windows[{number}]")))?);
         }
         let price = Price {
-            id: word(&at("id"), &self.id)?,
-            rule: word(&at("rule"), &self.rule)?,
-            meter: word(&at("meter"), &self.meter)?,
+            id: word("id", &self.id)?,
+            rule: word("rule", &self.rule)?,
+            meter: word("meter", &self.meter)?,
             per_text: self.per.clone(),
             per,
-            valid: validity(place, self.from.as_deref(), self.until.as_deref())?,
+            valid: validity(self.from.as_deref(), self.until.as_deref())?,
             windows,
             scope: self.scope,
             resets: self.resets,
@@ -131,71 +132,66 @@ impl PriceEntry {
             tiers,
         };
         if reading.is_new {
-            check_size(place, &price)?;
+            check_size(&price)?;
         }
         Ok(price)
     }
 
     /// Reads the model and its tiers. `included` is a first tier at no charge.
-    fn tiers(&self, place: &str, units: u128) -> Checking<(Model, Vec<Tier>)> {
+    fn tiers(&self, units: u128) -> Checking<(Model, Vec<Tier>)> {
         let implied = if self.tiers.is_some() { Model::Graduated } else { Model::Flat };
         let model = self.model.unwrap_or(implied);
         match (model, &self.price, &self.tiers) {
-            (Model::Flat, Some(price), None) => self.flat(place, units, price),
-            (Model::Package, Some(price), None) => self.packages(place, units, price),
+            (Model::Flat, Some(price), None) => self.flat(units, price),
+            (Model::Package, Some(price), None) => self.packages(units, price),
             (Model::Graduated | Model::Volume, None, Some(tiers)) => {
-                self.refuse_beside_tiers(place)?;
-                Ok((model, check_tiers(tiers, &format!("{place}.tiers"), units)?))
+                self.refuse_beside_tiers()?;
+                Ok((model, check_tiers(tiers, units)?))
             }
             (Model::Flat | Model::Package, _, _) => {
                 let problem = "a flat or package price has `price` and no `tiers`";
-                Err(wrong(format!("{place}.price"), problem))
+                Err(wrong("price", problem))
             }
             (Model::Graduated | Model::Volume, _, _) => {
                 let problem = "a graduated or volume price has `tiers` and no `price`";
-                Err(wrong(format!("{place}.tiers"), problem))
+                Err(wrong("tiers", problem))
             }
         }
     }
 
-    fn refuse_beside_tiers(&self, place: &str) -> Checking<()> {
+    fn refuse_beside_tiers(&self) -> Checking<()> {
         let there =
             [("package", &self.package), ("included", &self.included), ("once", &self.once)];
         match there.iter().find(|(_, value)| value.is_some()) {
-            Some((field, _)) => Err(wrong(
-                format!("{place}.{field}"),
-                "does not go with tiers; say it in the tiers",
-            )),
+            Some((field, _)) => Err(wrong(*field, "does not go with tiers; say it in the tiers")),
             None => Ok(()),
         }
     }
 
-    fn flat(&self, place: &str, units: u128, price: &Number) -> Checking<(Model, Vec<Tier>)> {
-        let at = |field: &str| format!("{place}.{field}");
+    fn flat(&self, units: u128, price: &Number) -> Checking<(Model, Vec<Tier>)> {
         if self.package.is_some() {
-            return Err(wrong(at("package"), "is for the model package alone"));
+            return Err(wrong("package", "is for the model package alone"));
         }
-        let price = price.price(&at("price"), units)?;
-        let tier = Tier { up_to: None, price, once: once(self.once.as_ref(), &at("once"))? };
+        let price = price.price("price", units)?;
+        let tier = Tier { up_to: None, price, once: once(self.once.as_ref(), "once")? };
         let Some(included) = &self.included else { return Ok((Model::Flat, vec![tier])) };
-        let up_to = Some(included.quantity(&at("included"), units)?);
+        let up_to = Some(included.quantity("included", units)?);
         let free = Ratio { numerator: 0, denominator: price.denominator };
         Ok((Model::Graduated, vec![Tier { up_to, price: free, once: 0 }, tier]))
     }
 
-    fn packages(&self, place: &str, units: u128, price: &Number) -> Checking<(Model, Vec<Tier>)> {
-        let at = |field: &str| format!("{place}.{field}");
-        let missing = || wrong(at("package"), "is missing: how much one package holds");
-        let size = self.package.as_ref().ok_or_else(missing)?.quantity(&at("package"), units)?;
+    fn packages(&self, units: u128, price: &Number) -> Checking<(Model, Vec<Tier>)> {
+        let missing = || wrong("package", "is missing: how much one package holds");
+        let size = self.package.as_ref().ok_or_else(missing)?.quantity("package", units)?;
         if size == 0 {
-            return Err(wrong(at("package"), "must be more than 0"));
+            return Err(wrong("package", "must be more than 0"));
         }
         if self.included.is_some() {
-            return Err(wrong(at("included"), "does not go with packages"));
+            return Err(wrong("included", "does not go with packages"));
         }
         // The price of a package is that of one unit times its size.
-        let price = price.price(&at("price"), size)?;
-        let tier = Tier { up_to: Some(size), price, once: once(self.once.as_ref(), &at("once"))? };
+        let price = price.price("price", size)?;
+        let tier = Tier { up_to: Some(size), price, once: once(self.once.as_ref(), "once")? };
         Ok((Model::Package, vec![tier]))
     }
 }
@@ -205,48 +201,41 @@ fn once(number: Option<&Number>, place: &str) -> Checking<u128> {
     Ok(nanos.unwrap_or(0).unsigned_abs())
 }
 
-fn check_tiers(entries: &[TierEntry], place: &str, units: u128) -> Checking<Vec<Tier>> {
+fn check_tiers(entries: &[TierEntry], units: u128) -> Checking<Vec<Tier>> {
     if entries.is_empty() || entries.len() > limits::TIERS_MAX {
-        return Err(wrong(place, format!("a price has 1 to {} tiers", limits::TIERS_MAX)));
+        return Err(wrong("tiers", format!("a price has 1 to {} tiers", limits::TIERS_MAX)));
     }
     let mut tiers: Vec<Tier> = Vec::with_capacity(entries.len());
     for (number, entry) in entries.iter().enumerate() {
-        let place = format!("{place}[{number}]");
         let is_last = number + 1 == entries.len();
-        tiers.push(entry.check(&place, tiers.last(), is_last, units)?);
+        let tier = entry.check(tiers.last(), is_last, units);
+        tiers.push(tier.map_err(|error| error.inside(format_args!("tiers[{number}]")))?);
     }
     Ok(tiers)
 }
 
 impl TierEntry {
-    fn check(
-        &self,
-        place: &str,
-        before: Option<&Tier>,
-        is_last: bool,
-        units: u128,
-    ) -> Checking<Tier> {
-        let at = |field: &str| format!("{place}.{field}");
-        let up_to = self.up_to.as_ref().map(|up_to| up_to.quantity(&at("up_to"), units));
+    fn check(&self, before: Option<&Tier>, is_last: bool, units: u128) -> Checking<Tier> {
+        let up_to = self.up_to.as_ref().map(|up_to| up_to.quantity("up_to", units));
         let up_to = up_to.transpose()?;
         let floor = before.and_then(|tier| tier.up_to).unwrap_or(0);
         match up_to {
-            Some(_) if is_last => return Err(wrong(at("up_to"), "the last tier has no end")),
+            Some(_) if is_last => return Err(wrong("up_to", "the last tier has no end")),
             None if !is_last => {
-                return Err(wrong(at("up_to"), "is missing: only the last tier has no end"));
+                return Err(wrong("up_to", "is missing: only the last tier has no end"));
             }
             Some(up_to) if up_to <= floor => {
-                return Err(wrong(at("up_to"), "must be more than that of the tier before"));
+                return Err(wrong("up_to", "must be more than that of the tier before"));
             }
             Some(_) | None => {}
         }
-        let price = self.price.price(&at("price"), units)?;
-        Ok(Tier { up_to, price, once: once(self.once.as_ref(), &at("once"))? })
+        let price = self.price.price("price", units)?;
+        Ok(Tier { up_to, price, once: once(self.once.as_ref(), "once")? })
     }
 }
 
 /// Refuses a price under which the use of a large tenant in a year could not be added up.
-fn check_size(place: &str, price: &Price) -> Checking<()> {
+fn check_size(price: &Price) -> Checking<()> {
     let most = price.per.units_max;
     for (number, tier) in price.tiers.iter().enumerate() {
         // A package is paid whole, however little of it is used.
@@ -262,7 +251,7 @@ fn check_size(place: &str, price: &Price) -> Checking<()> {
                 limits::INSTANCES_MAX,
                 limits::AMOUNT_MAX
             );
-            return Err(wrong(place, problem));
+            return Err(wrong("", problem));
         }
     }
     Ok(())

@@ -21,25 +21,25 @@ pub struct Window {
 }
 
 impl WindowEntry {
-    pub(super) fn check(&self, place: &str, is_zone: &dyn Fn(&str) -> bool) -> Checking<Window> {
-        let at = |field: &str| format!("{place}.{field}");
+    /// Reads a window. Errors have places inside it.
+    pub(super) fn check(&self, is_zone: &dyn Fn(&str) -> bool) -> Checking<Window> {
         if !is_zone(&self.zone) {
             let zone = &self.zone;
             let problem =
                 format!("'{zone}' is no time zone of the IANA database, such as Europe/Berlin");
-            return Err(wrong(at("zone"), problem));
+            return Err(wrong("zone", problem));
         }
         let days = match &self.days {
             None => 0b111_1111,
             Some(days) => days.iter().fold(0, |set, &day| set | 1 << day as u8),
         };
         if days == 0 {
-            return Err(wrong(at("days"), "at least one day; all, if absent"));
+            return Err(wrong("days", "at least one day; all, if absent"));
         }
         let from_minute = minute(&self.from).filter(|&minute| minute < 1_440);
         let until_minute = minute(&self.until).filter(|&minute| minute > 0);
         let unknown = |field: &str, range: &str| {
-            wrong(at(field), format!("write the local time as HH:MM, {range}"))
+            wrong(field, format!("write the local time as HH:MM, {range}"))
         };
         Ok(Window {
             zone: self.zone.clone(),
