@@ -120,9 +120,14 @@ pub(crate) fn intervals(
     let mut last_subject = None;
     let mut last_end = i64::MIN;
     let span = Span { start: header.first, end: header.until };
-    let times = intervals.start.iter().zip(&intervals.end);
-    let rest = intervals.subject.iter().zip(&intervals.meters);
-    for (number, ((&start, &end), (&subject, &meters))) in times.zip(rest).enumerate() {
+    let count = intervals.subject.len();
+    let starts = &intervals.start[..count];
+    let ends = &intervals.end[..count];
+    let masks = &intervals.meters[..count];
+    for (number, &subject) in intervals.subject.iter().enumerate() {
+        let start = starts[number];
+        let end = ends[number];
+        let meters = masks[number];
         let wrong = |problem: &str| BillError::input(format!("interval {number}"), problem);
         if (start >= end) | (start < span.start) | (end > span.end) {
             return Err(wrong("must begin before it ends, from `first` to `until`"));

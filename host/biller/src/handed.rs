@@ -46,30 +46,49 @@ pub struct Opening {
 
 /// Numbers of names: those of a list, and behind it those that are met.
 struct Numbers<'a> {
-    known: HashMap<&'a str, u32>,
-    others: Vec<String>,
-    /// The last name and its number: balances are sorted, so most names come many times.
-    last: Option<(&'a str, u32)>,
+    names: Vec<&'a str>,
+    /// The names' places, unless they are sorted.
+    places: Option<HashMap<&'a str, usize>>,
+    /// Place of the name that was met last: balances are sorted, as names mostly are.
+    last: usize,
+    others: HashMap<&'a str, usize>,
 }
 
 impl<'a> Numbers<'a> {
     fn of(names: impl Iterator<Item = &'a str>) -> Self {
-        Self { known: names.zip(0..).collect(), others: Vec::new(), last: None }
+        let names: Vec<_> = names.collect();
+        let places = || names.iter().copied().zip(0..).collect();
+        let places = (!names.is_sorted_by(|one, other| one < other)).then(places);
+        Self { names, places, last: 0, others: HashMap::new() }
+    }
+
+    fn place(&mut self, name: &'a str) -> usize {
+        let next = (self.last..self.last + 2).find(|&place| self.names.get(place) == Some(&name));
+        let found = next.or_else(|| match &self.places {
+            Some(places) => places.get(name).copied(),
+            None => self.names.binary_search(&name).ok(),
+        });
+        match found {
+            Some(place) => {
+                self.last = place;
+                place
+            }
+            None => {
+                let next = self.names.len() + self.others.len();
+                *self.others.entry(name).or_insert(next)
+            }
+        }
     }
 
     fn number(&mut self, name: &'a str) -> u32 {
-        if let Some((last, number)) = self.last
-            && last == name
-        {
-            return number;
-        }
-        let next = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
-        let number = *self.known.entry(name).or_insert(next);
-        if number == next {
-            self.others.push(name.into());
-        }
-        self.last = Some((name, number));
-        number
+        u32::try_from(self.place(name)).unwrap_or(u32::MAX)
+    }
+
+    /// The names that were met and are not in the list, by their numbers.
+    fn others(self) -> Vec<String> {
+        let mut others: Vec<_> = self.others.into_iter().collect();
+        others.sort_unstable_by_key(|&(_, number)| number);
+        others.into_iter().map(|(name, _)| name.into()).collect()
     }
 }
 
@@ -84,7 +103,7 @@ impl Opening {
         let number = |balance| Handed::of(balance, &mut instances, &mut named);
         let mut stretches: Vec<_> = balances.iter().map(number).collect();
         stretches.sort_unstable();
-        let others = Others { instances: instances.others, meters: named.others };
+        let others = Others { instances: instances.others(), meters: named.others() };
         Self { stretches, others }
     }
 }
@@ -140,9 +159,67 @@ pub fn balances(
     subjects: &[Subject],
     meters: &[String],
 ) -> Option<Vec<StretchBalance>> {
-    let named = handed.iter().map(|one| one.balance(others, subjects, meters));
-    let mut named = named.collect::<Option<Vec<_>>>()?;
-    // Each meter's are in the order of subjects, mostly that of their ids: runs to be merged.
-    named.sort();
-    Some(named)
+    let name = |one: &Handed| one.balance(others, subjects, meters);
+    if *others != Others::default() || !subjects.is_sorted_by(|one, other| one.id < other.id) {
+        let mut named = handed.iter().map(name).collect::<Option<Vec<_>>>()?;
+        named.sort_unstable();
+        return Some(named);
+    }
+    // In the order of the numbers of instances, which is that of their ids, and of meters' names.
+    let mut ranks: Vec<u32> = (0..).take(meters.len()).collect();
+    ranks.sort_unstable_by_key(|&meter| &meters[meter as usize]);
+    let mut places = vec![0_u32; meters.len()];
+    for (place, meter) in (0..).zip(ranks) {
+        places[meter as usize] = place;
+    }
+    let place = |one: &Handed| Some((one.instance, *places.get(one.meter as usize)?));
+    let keyed = (0..).zip(handed).map(|(number, one)| Some((place(one)?, number)));
+    let mut order = keyed.collect::<Option<Vec<((u32, u32), usize)>>>()?;
+    order.sort_unstable();
+    order.into_iter().map(|(_, number)| name(&handed[number])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn balance(instance: &str, meter: &str, used_ns: u64) -> StretchBalance {
+        StretchBalance {
+            instance: instance.into(),
+            meter: meter.into(),
+            stretch: Stretch::Start,
+            session: 1,
+            wakes: 0,
+            last: 0,
+            used_ns,
+            owed_ns: used_ns,
+        }
+    }
+
+    #[test]
+    fn numbers_become_the_names_that_they_stand_for() {
+        let subject = |id: &str| Subject { id: id.into(), first_fact: 1, ended: false };
+        let meters = ["running", "active"].map(str::to_owned);
+        let sorted = vec![
+            balance("a", "active", 1),
+            balance("a", "running", 2),
+            balance("b", "active", 3),
+            balance("b", "running", 4),
+        ];
+        for subjects in [vec![subject("a"), subject("b")], vec![subject("b"), subject("a")]] {
+            let opening = Opening::of(&sorted, &subjects, &meters);
+            assert_eq!(opening.others, Others::default());
+            let named = balances(&opening.stretches, &opening.others, &subjects, &meters);
+            assert_eq!(named.as_ref(), Some(&sorted));
+        }
+        let subjects = [subject("b")];
+        let mut with_others = sorted.clone();
+        with_others.insert(2, balance("a", "stopped", 5));
+        let opening = Opening::of(&with_others, &subjects, &meters);
+        assert_eq!((opening.others.instances.len(), opening.others.meters.len()), (1, 1));
+        let named = balances(&opening.stretches, &opening.others, &subjects, &meters);
+        assert_eq!(named, Some(with_others));
+        let nothing = Handed { meter: 2, instance: 0, ..opening.stretches[0] };
+        assert_eq!(balances(&[nothing], &Others::default(), &subjects, &meters), None);
+    }
 }

@@ -126,7 +126,7 @@ pub(crate) fn groups(header: &Header, intervals: &Intervals, runs: &mut [Run]) -
         let times = intervals.start[range.clone()].iter().zip(&intervals.end[range.clone()]);
         let rest = intervals.meters[range.clone()].iter().zip(&goes_on[range]);
         let mut group: Option<Group> = None;
-        for (number, ((&start, &end), (&meters, &goes_on))) in (first..).zip(times.zip(rest)) {
+        for (((&start, &end), (&meters, &goes_on)), number) in times.zip(rest).zip(first..) {
             match &mut group {
                 Some(last) if goes_on & (last.meters == meters) && !is_change(start) => {
                     last.last = number;
@@ -149,13 +149,14 @@ pub(crate) fn groups(header: &Header, intervals: &Intervals, runs: &mut [Run]) -
 /// For each interval, whether it goes on with the one before, if that is of the same instance, in
 /// all but its meters.
 fn goes_on(intervals: &Intervals) -> Vec<bool> {
-    let mut goes_on = Vec::with_capacity(intervals.subject.len());
+    let mut goes_on = vec![false; intervals.subject.len()];
     let mut before = (0, 0, 0, 0);
     let times = intervals.start.iter().zip(&intervals.end);
     let starts = intervals.session.iter().zip(&intervals.wakes).zip(&intervals.fact);
-    for ((&start, &end), ((&session, &wakes), &fact)) in times.zip(starts) {
+    let rest = times.zip(starts);
+    for (flag, ((&start, &end), ((&session, &wakes), &fact))) in goes_on.iter_mut().zip(rest) {
         let is_same = (before.0 == start) & (before.1 == session) & (before.2 == wakes);
-        goes_on.push(is_same & (before.3 <= fact));
+        *flag = is_same & (before.3 <= fact);
         before = (end, session, wakes, fact);
     }
     for pair in intervals.dimensions.chunks(2) {
