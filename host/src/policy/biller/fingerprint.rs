@@ -7,6 +7,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::id::Digest;
 
+/// Bytes that are hashed at once.
+const AT_ONCE: usize = 4_096;
+
 /// A SHA-256 over parts, each after its length in 8 bytes. Numbers are little-endian. A column is
 /// one part, so that its division among calls changes nothing.
 pub(super) struct Fingerprint(Sha256);
@@ -84,9 +87,13 @@ impl Fingerprint {
 
     fn column<T, const BYTES: usize>(&mut self, values: &[T], bytes: impl Fn(&T) -> [u8; BYTES]) {
         self.0.update((values.len() as u64 * BYTES as u64).to_le_bytes());
-        for chunk in values.chunks(1_024) {
-            let bytes: Vec<u8> = chunk.iter().flat_map(&bytes).collect();
-            self.0.update(bytes);
+        let mut buffer = [0_u8; AT_ONCE];
+        for chunk in values.chunks(AT_ONCE / BYTES) {
+            // Place by place: an iterator over single bytes takes as long as the hash itself.
+            for (value, place) in chunk.iter().zip(buffer.chunks_exact_mut(BYTES)) {
+                place.copy_from_slice(&bytes(value));
+            }
+            self.0.update(&buffer[..chunk.len() * BYTES]);
         }
     }
 
