@@ -4,7 +4,9 @@
 //! wait is refused while there is still room for facts: see [`Disk::require`]. The journal has a
 //! reserve beside that, for the time when guests have filled the rest.
 
-use std::io;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statvfs;
@@ -96,6 +98,23 @@ impl Disk {
             false => Err(DiskLow { free_bytes: space.free_bytes, needed_bytes, kept_bytes }),
         }
     }
+}
+
+/// Writes a file for its owner alone, whole or not at all, and durably. Its folder is made if it is
+/// missing. Blocking.
+///
+/// # Errors
+/// The error of the system; the file is as it was.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let new = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(folder)?.sync_all()
 }
 
 fn measure(folder: &Path) -> io::Result<Space> {

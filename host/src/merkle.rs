@@ -11,6 +11,12 @@ use sha2::{Digest as _, Sha256};
 /// A hash of a leaf or a node.
 pub(crate) type Hash = [u8; 32];
 
+/// A hash as it is written: lower-case digits, one way only.
+pub(crate) fn parsed(text: &str) -> Option<Hash> {
+    let bytes: Hash = hex::decode(text).ok()?.try_into().ok()?;
+    (hex::encode(bytes) == text).then_some(bytes)
+}
+
 /// The hash of a leaf.
 pub(crate) fn leaf(data: &[u8]) -> Hash {
     Sha256::new().chain_update([0]).chain_update(data).finalize().into()

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tallyman::billing::interval::{Interval, intervals};
-use tallyman::billing::{About, BootId, Counted, Entered, Fact, InstanceFact, Totals};
+use tallyman::billing::{About, BootId, Counted, Entered, Fact, InstanceFact, Reading, Totals};
 use tallyman::clock::Clock;
 use tallyman::disk::Disk;
 use tallyman::driver::{
@@ -255,6 +255,16 @@ impl Rig {
     /// The journal.
     pub fn journal(&self) -> &Journal {
         &self.daemon().journal
+    }
+
+    /// The journal, for those that keep it.
+    pub fn shared_journal(&self) -> Arc<Journal> {
+        self.daemon().journal.clone()
+    }
+
+    /// The clock's reading now.
+    pub fn reading(&self) -> Reading {
+        self.daemon().clock.reading()
     }
 
     /// Runs `future` in the daemon's runtime; fails after a minute.

@@ -375,9 +375,11 @@ pub(super) async fn get_days(
 
 /// Export a document with its evidence
 ///
-/// The facts, components, price books and earlier documents of the tenant that it follows from.
+/// The facts of its period, and the components, price books and documents that it follows from.
 /// `tallyman verify --bundle FILE` proves the document from it on another machine. `under` proves
-/// that these are all facts of the tenant that lie under a head which the host has signed.
+/// that these are all facts of the tenant that lie under a head which the host has signed, from
+/// `since` on: the end of the period before, whose document names the state there by its SHA-256.
+/// The bundle of a first period begins with the tenant's first fact.
 #[utoipa::path(get, path = "/tenants/{id}/invoices/{number}/bundle", tag = "invoices",
     security(("bearer" = [])), responses(
     (status = 200, description = "The bundle", body = Bundle),
@@ -393,7 +395,9 @@ pub(super) async fn get_bundle(
         let archive = state.journal.archive();
         let close = close_of(&archive, &tenant, number)?;
         let under = heads::under(&state.heads, &state.journal, close)?;
-        Ok(Json(bundle(&archive, &tenant, number, under)?))
+        // Without what was noted under earlier heads, it is made again from the facts.
+        let noted = |close: u64| state.heads.under(close).ok().flatten();
+        Ok(Json(bundle(&archive, &tenant, number, under, &noted)?))
     };
     blocking(work).await
 }

@@ -17,7 +17,15 @@ pub struct Calendar(Vec<(Instant, i64)>);
 impl Calendar {
     /// The calendar that these facts of the host give, in their order.
     pub fn told_by<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Self {
-        let mut calendar = Self::default();
+        Self::going_on(Vec::new(), facts)
+    }
+
+    /// The calendar that facts give which follow on known offsets, each with its first instant.
+    pub fn going_on<'a>(
+        known: Vec<(Instant, i64)>,
+        facts: impl IntoIterator<Item = &'a Fact>,
+    ) -> Self {
+        let mut calendar = Self(known);
         for fact in facts {
             if fact.of_host().is_some_and(HostFact::tells_the_time) {
                 calendar.learn(fact.at.meter, fact.at.wall_ns);

@@ -72,15 +72,28 @@ impl Life {
         (start, end): (Instant, Instant),
     ) -> Option<Self> {
         let &(first_fact, _) = history.first()?;
-        let mut life = Self { id: id.clone(), first_fact, opening: None, counted: Vec::new() };
+        let life = Self { id: id.clone(), first_fact, opening: None, counted: Vec::new() };
+        Some(life.with(history, (start, end)))
+    }
+
+    /// The life with facts that follow.
+    #[must_use]
+    pub fn with(mut self, history: &[(u64, Fact)], (start, end): (Instant, Instant)) -> Self {
         for (seq, fact) in history {
             let (at, Some(counted)) = (fact.at.meter, fact.counts()) else { continue };
             if at <= start {
-                life.opening = Opening::after(life.opening.as_ref(), *seq, at, counted);
+                self.opening = Opening::after(self.opening.as_ref(), *seq, at, counted);
             } else if at <= end {
-                life.counted.push((*seq, at, counted));
+                self.counted.push((*seq, at, counted));
             }
         }
-        Some(life)
+        self
+    }
+
+    /// Returns whether the instance ended before the span: the last of its facts counts no time
+    /// from there on.
+    pub fn is_over(&self, history: &[(u64, Fact)]) -> bool {
+        let ends = |(_, fact): &(u64, Fact)| fact.counts() == Some(Counted::Ends);
+        self.opening.is_none() && self.counted.is_empty() && history.iter().any(ends)
     }
 }

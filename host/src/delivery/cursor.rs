@@ -1,11 +1,12 @@
 //! The place up to which a receiver has taken events, on disk.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::disk::write_whole;
 
 /// A place in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,13 +21,12 @@ pub(super) struct Place {
 /// The file of a cursor.
 #[derive(Debug)]
 pub(super) struct Cursor {
-    folder: PathBuf,
     path: PathBuf,
 }
 
 impl Cursor {
     pub(super) fn new(folder: &Path, name: &str) -> Self {
-        Self { folder: folder.into(), path: folder.join(format!("{name}.json")) }
+        Self { path: folder.join(format!("{name}.json")) }
     }
 
     /// Reads the place; none if there is none yet. Blocking.
@@ -39,14 +39,7 @@ impl Cursor {
 
     /// Writes the place, whole or not at all. Blocking.
     pub(super) fn write(&self, place: &Place) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let new = self.path.with_extension("new");
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(place)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        File::open(&self.folder)?.sync_all()
+        write_whole(&self.path, &serde_json::to_vec(place)?)
     }
 }
 

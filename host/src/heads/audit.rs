@@ -41,6 +41,8 @@ pub enum AuditError {
 pub struct Audit {
     data: PathBuf,
     heads: VecDeque<SignedHead>,
+    /// The host's key as text; empty without heads.
+    key: String,
     trees: Trees,
     checked: u64,
     flaw: Option<AuditError>,
@@ -56,6 +58,7 @@ impl Audit {
         let mut audit = Self {
             data: data.to_owned(),
             heads: VecDeque::new(),
+            key: String::new(),
             trees: Trees::default(),
             checked: 0,
             flaw: None,
@@ -70,6 +73,7 @@ impl Audit {
             return Ok(audit);
         }
         let key = HeadKey::read(&data.join(KEY))?.public();
+        audit.key = key.to_string();
         for (line, text) in whole.lines().enumerate() {
             let head = checked(text, audit.heads.back(), &key).map_err(|flaw| {
                 let flaw = format!("line {}: {flaw}", line + 1);
@@ -148,10 +152,9 @@ impl Audit {
         if !is_written || under.head != *head {
             return Err(altered("it is not the place under the head that was signed"));
         }
-        let key = HeadKey::read(&self.data.join(KEY))?.public();
-        let mut is_right = under.key == key.to_string();
+        let mut is_right = under.key == self.key;
         for one in &under.groups {
-            is_right &= self.trees.place(&one.group).as_ref() == Some(one);
+            is_right &= self.trees.place(&one.group).is_some_and(|found| one.is(&found));
         }
         if is_right { Ok(()) } else { Err(altered("it is not the place that the facts have")) }
     }

@@ -31,7 +31,7 @@ pub use key::{Groups, HeadKey, KeyError, PublicKey, SignedHead};
 pub use publish::{Hook, Published, Publisher};
 pub use store::{Heads, HeadsError, open_key, set_aside};
 use trees::Trees;
-pub use under::{GroupUnder, NotUnder, Under};
+pub use under::{GroupBegin, GroupUnder, NotUnder, Under};
 
 /// Signs heads for ever: one after each close, and one an hour if there are new facts.
 pub async fn run(heads: Arc<Heads>, journal: Arc<Journal>) {

@@ -19,9 +19,9 @@ use tokio::sync::watch;
 
 use super::key::SignedHead;
 use super::store::Heads;
-use super::trees::put;
 use crate::blocking;
 use crate::clock;
+use crate::disk::write_whole;
 use crate::limits::head as limits;
 use crate::tls;
 
@@ -155,7 +155,7 @@ impl Publisher {
         }
         let path = self.path.clone();
         let text = format!("{}\n", head.seq);
-        let kept = blocking::run(move || put(&path, text.as_bytes())).await;
+        let kept = blocking::run(move || write_whole(&path, text.as_bytes())).await;
         kept.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 }

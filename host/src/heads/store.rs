@@ -9,9 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::key::{Groups, HeadKey, KeyError, PublicKey, SignedHead};
-use super::trees::{Trees, put};
+use super::trees::Trees;
 use super::under::{GroupUnder, Under};
 use crate::clock;
+use crate::disk::write_whole;
 use crate::journal::Head;
 
 /// Name of the file with the key, in the data folder.
@@ -130,15 +131,16 @@ impl Heads {
         }
         let path = self.place(close);
         let failed = |source| HeadsError::File { doing: "write", path: path.clone(), source };
-        let folder = path.parent().unwrap_or(&self.folder);
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let under = Under { head, key: self.key().to_string(), groups };
         let text = serde_json::to_vec(&under).map_err(io::Error::from).map_err(failed)?;
-        put(&path, &text).map_err(failed)
+        write_whole(&path, &text).map_err(failed)
     }
 
     /// The places that were noted under the head of a close; none if there are none. Blocking.
-    pub(super) fn under(&self, close: u64) -> Result<Option<Under>, HeadsError> {
+    ///
+    /// # Errors
+    /// [`HeadsError::File`].
+    pub fn under(&self, close: u64) -> Result<Option<Under>, HeadsError> {
         let path = self.place(close);
         let read = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

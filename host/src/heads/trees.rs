@@ -3,19 +3,19 @@
 //! The file is a help alone: if it is missing, damaged, or not of this journal, the trees are made
 //! again of all facts.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::key::Groups;
 use super::under::GroupUnder;
+use crate::disk::write_whole;
 use crate::journal::wire::FactRecord;
 use crate::journal::{FactHash, FactQuery, Head, Journal, ReadError};
-use crate::merkle::{Forest, Hash, Log};
+use crate::merkle::{Forest, Log, parsed};
 
 /// Version of the file's form.
 const FORM: u32 = 1;
@@ -51,10 +51,10 @@ impl Trees {
             serde_json::from_str(body).ok().filter(|one: &Stored| one.form == FORM)?;
         let mut forest = Forest::default();
         for (name, facts, peaks) in stored.groups {
-            let peaks = peaks.iter().map(|text| hash(text)).collect::<Option<_>>()?;
+            let peaks = peaks.iter().map(|text| parsed(text)).collect::<Option<_>>()?;
             forest.put(name, Log::stored(facts, peaks)?);
         }
-        Some(Self { head: Head { seq: stored.seq, hash: FactHash(hash(&stored.hash)?) }, forest })
+        Some(Self { head: Head { seq: stored.seq, hash: FactHash(parsed(&stored.hash)?) }, forest })
     }
 
     /// Writes the trees, whole or not at all.
@@ -71,7 +71,7 @@ impl Trees {
         };
         let body = serde_json::to_string(&stored)?;
         let sum = hex::encode(Sha256::digest(&body));
-        put(path, format!("{body}\n{sum}\n").as_bytes())
+        write_whole(path, format!("{body}\n{sum}\n").as_bytes())
     }
 
     /// The last fact of the trees.
@@ -86,7 +86,7 @@ impl Trees {
                 FactQuery { after: self.head.seq, through: Some(seq), ..FactQuery::default() };
             let page = journal.facts(&asked)?;
             for chained in &page.facts {
-                let Some(link) = hash(&chained.hash) else { continue };
+                let Some(link) = parsed(&chained.hash) else { continue };
                 self.add(&chained.fact, FactHash(link));
             }
             if page.next.is_none() {
@@ -98,7 +98,7 @@ impl Trees {
 
     /// Takes the next fact.
     pub(super) fn add(&mut self, record: &FactRecord, link: FactHash) {
-        self.forest.add(record.group(), &link.0);
+        record.grow(&mut self.forest, link);
         self.head = Head { seq: record.seq, hash: link };
     }
 
@@ -122,19 +122,4 @@ struct Stored {
     seq: u64,
     hash: String,
     groups: Vec<(String, u64, Vec<String>)>,
-}
-
-fn hash(text: &str) -> Option<Hash> {
-    hex::decode(text).ok()?.try_into().ok()
-}
-
-/// Writes a file for its owner alone, whole or not at all.
-pub(super) fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new: PathBuf = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }

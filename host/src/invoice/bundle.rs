@@ -8,19 +8,19 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::document::{Invoice, Place};
-use super::evidence::{Evidence, EvidenceError, News, Visit, end_said_by, sound, visit_histories};
-use crate::billing::calendar::Calendar;
+use super::evidence::{Evidence, EvidenceError};
+use super::since::{self, Begun, Noted, Since};
 use crate::billing::{Fact, TenantFact};
 use crate::heads::Under;
-use crate::id::{Digest, InstanceId, TenantId};
+use crate::id::{Digest, IdError, TenantId};
 use crate::journal::wire::FactRecord;
-use crate::journal::{Archive, FactHash, Head, SpanQuery, StoredInvoice};
-use crate::units::Instant;
+use crate::journal::{Archive, FactHash, StoredInvoice};
 
 /// Version of the bundle's form.
-const FORM: u32 = 3;
-/// The form before, which had no proof under a signed head.
+const FORM: u32 = 4;
+/// The form before, which always began with the tenant's first fact.
+const FORM_WHOLE: u32 = 3;
+/// The form before that, which had no proof under a signed head.
 const FORM_BARE: u32 = 2;
 
 /// An invoice with all evidence that it depends on, as far as that is the tenant's.
@@ -46,6 +46,10 @@ pub struct Bundle {
     /// version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under: Option<Under>,
+    /// The end of the period before, with which the bundle begins; absent if it begins with the
+    /// tenant's first fact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Since>,
 }
 
 /// A fact as it was hashed.
@@ -71,9 +75,10 @@ pub fn close_of(archive: &Archive, tenant: &TenantId, number: u64) -> Result<u64
     found.map(|stored| stored.fact).ok_or_else(missing)
 }
 
-/// Reads a document of a tenant with its evidence from a journal: all facts of the tenant and of
-/// the calendar up to its close, and what they name. `under` is their place under the head of the
-/// close. Blocking.
+/// Reads a document of a tenant with its evidence from a journal: the facts of the tenant and of
+/// the calendar up to its close, from the end of the period before or from the first one on, and
+/// what they name. `under` is their place under the head of the close, `noted` those under earlier
+/// ones. Blocking.
 ///
 /// # Errors
 /// [`EvidenceError`].
@@ -82,14 +87,18 @@ pub fn bundle(
     tenant: &TenantId,
     number: u64,
     under: Option<Under>,
+    noted: Noted<'_>,
 ) -> Result<Bundle, EvidenceError> {
     let close = close_of(archive, tenant, number)?;
-    let documents = archive.invoices_of(tenant)?;
     if !archive.heard(u64::MAX)?.is_empty() {
         let what = "a bundle of a document over several hosts: a bundle holds the facts of one \
                     journal, which";
         return Err(EvidenceError::Missing(what.into()));
     }
+    let begun = match &under {
+        Some(_) => begun(archive, tenant, (number, close), noted)?,
+        None => None,
+    };
     let mut bundle = Bundle {
         form: FORM,
         tenant: tenant.to_string(),
@@ -99,21 +108,47 @@ pub fn bundle(
         documents: BTreeMap::new(),
         components: BTreeMap::new(),
         under,
+        since: None,
     };
-    for stored in documents.iter().filter(|stored| stored.number <= number) {
-        let bytes = Evidence::document(archive, stored.digest)?;
-        bundle.add_document(archive, stored.digest, &bytes)?;
-    }
-    for (_, fact) in Evidence::tenant_facts(archive, tenant, close)? {
-        if let Some(digest) = fact.of_tenant().and_then(book_named) {
-            let bytes = Evidence::document(archive, digest)?;
-            bundle.documents.insert(digest.to_string(), BASE64.encode(bytes));
+    let seqs = match begun {
+        Some(begun) => {
+            bundle.add_documents(archive, tenant, begun.since.first(tenant.as_str()))?;
+            bundle.add_books(archive, begun.books)?;
+            bundle.since = Some(begun.since);
+            begun.facts
         }
-    }
-    for seq in facts_until(archive, tenant, close)? {
+        None => {
+            bundle.add_documents(archive, tenant, 0)?;
+            let facts = Evidence::tenant_facts(archive, tenant, close)?;
+            let books = facts.iter().filter_map(|(_, fact)| fact.of_tenant().and_then(book_named));
+            bundle.add_books(archive, books)?;
+            facts_until(archive, tenant, close)?
+        }
+    };
+    for seq in seqs {
         bundle.facts.push(bundled(archive, seq)?);
     }
     Ok(bundle)
+}
+
+/// The begin of the bundle of a document at the end of the period before; none if it begins with
+/// the tenant's first fact.
+fn begun(
+    archive: &Archive,
+    tenant: &TenantId,
+    (number, close): (u64, u64),
+    noted: Noted<'_>,
+) -> Result<Option<Begun>, EvidenceError> {
+    let documents = archive.invoices_of(tenant)?;
+    let Some(stored) = documents.iter().find(|stored| stored.number == number) else {
+        return Ok(None);
+    };
+    let bytes = Evidence::document(archive, stored.digest)?;
+    if super::view::form(&bytes) != Some(super::FORM) {
+        return Ok(None);
+    }
+    let invoice = super::view::read(stored.digest, &bytes)?;
+    since::begin(archive, tenant, &invoice, close, noted)
 }
 
 /// The sequence numbers of all facts of a tenant and of the calendar up to one, ascending.
@@ -152,70 +187,91 @@ fn bundled(archive: &Archive, seq: u64) -> Result<BundledFact, EvidenceError> {
 }
 
 impl Bundle {
-    /// Adds a document, the components that made it, and the place in the journal that it names.
+    /// Adds the documents of the tenant whose facts are not before one, up to the bundle's own.
+    fn add_documents(
+        &mut self,
+        archive: &Archive,
+        tenant: &TenantId,
+        from: u64,
+    ) -> Result<(), EvidenceError> {
+        let documents = archive.invoices_of(tenant)?;
+        let holds = |stored: &&StoredInvoice| from <= stored.fact && stored.number <= self.number;
+        let held: Vec<&StoredInvoice> = documents.iter().filter(holds).collect();
+        for stored in held {
+            let bytes = Evidence::document(archive, stored.digest)?;
+            // Documents before the bundle's own are not made again if their period is closed.
+            let is_made = from == 0 || stored.number == self.number;
+            self.add_document(archive, stored.digest, (&bytes, is_made))?;
+        }
+        Ok(())
+    }
+
+    fn add_books(
+        &mut self,
+        archive: &Archive,
+        books: impl IntoIterator<Item = Digest>,
+    ) -> Result<(), EvidenceError> {
+        for digest in books {
+            let name = digest.to_string();
+            if !self.documents.contains_key(&name) {
+                let bytes = Evidence::document(archive, digest)?;
+                self.documents.insert(name, BASE64.encode(bytes));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a document, the place in the journal that it names, and the components that make it.
     fn add_document(
         &mut self,
         archive: &Archive,
         digest: Digest,
-        bytes: &[u8],
+        (bytes, is_made): (&[u8], bool),
     ) -> Result<(), EvidenceError> {
-        let altered = |error: &dyn std::fmt::Display| {
-            EvidenceError::Altered(format!("document {digest}: {error}"))
-        };
         self.documents.insert(digest.to_string(), BASE64.encode(bytes));
         // A document of the earlier form counts as an opening amount; it is not computed again.
         if super::view::form(bytes) != Some(super::FORM) {
             return Ok(());
         }
-        let invoice = Invoice::from_bytes(bytes).map_err(|error| altered(&error))?;
+        let invoice = super::view::read(digest, bytes)?;
         self.places.insert(invoice.as_of.seq, archive.place(invoice.as_of.seq)?.hash.to_string());
-        for receipt in &invoice.receipts {
-            let component: Digest = receipt.component.parse().map_err(|error| altered(&error))?;
+        let altered =
+            |error: IdError| EvidenceError::Altered(format!("document {digest}: {error}"));
+        for receipt in invoice.receipts.iter().filter(|_| is_made) {
             if !self.components.contains_key(&receipt.component) {
-                let bytes = archive.component(component)?;
+                let bytes = archive.component(receipt.component.parse().map_err(altered)?)?;
                 self.components.insert(receipt.component.clone(), BASE64.encode(bytes));
             }
         }
         Ok(())
     }
 
-    /// Reads a bundle, and checks every part of it: that each fact has its link, that no fact of an
-    /// instance is missing before its last, that documents and components have their digests, that
-    /// places are those that the documents name, and that the facts are all those under the head.
-    ///
-    /// # Errors
-    /// [`EvidenceError::Altered`] with the first altered part, [`EvidenceError::Missing`] with a
-    /// place that is not there.
-    pub fn read(bytes: &[u8]) -> Result<Proofs, EvidenceError> {
-        let bundle: Bundle = serde_json::from_slice(bytes)
-            .map_err(|error| EvidenceError::Altered(format!("this is not a bundle: {error}")))?;
-        bundle.check_form()?;
-        let mut facts = Vec::with_capacity(bundle.facts.len());
-        let mut last: Option<(u64, FactHash)> = None;
-        let mut records = Vec::with_capacity(bundle.facts.len());
-        let mut tails: BTreeMap<InstanceId, u64> = BTreeMap::new();
-        for bundled in &bundle.facts {
-            let (record, fact, hash) = bundled.check(last)?;
-            if let Some(instance) = fact.instance() {
-                follows(&record, tails.insert(instance.clone(), record.seq))?;
-            }
-            last = Some((record.seq, hash));
-            facts.push((record.seq, fact, hash));
-            records.push(record);
+    /// Checks that the facts are all those under the head, from the bundle's begin on.
+    pub(super) fn check_under(
+        &self,
+        records: &[FactRecord],
+        facts: &[(u64, Fact, FactHash)],
+    ) -> Result<(), EvidenceError> {
+        let links = || facts.iter().map(|(_, _, link)| *link);
+        if let Some(since) = &self.since {
+            let named = records.iter().zip(links());
+            let named = named.map(|(one, link)| (one.seq, one.group().to_owned(), link));
+            since.check(self.under.as_ref(), &named.collect::<Vec<_>>())?;
         }
-        if let Some(under) = &bundle.under {
-            let linked = records.iter().zip(facts.iter().map(|(_, _, link)| *link));
-            under.check(linked).map_err(|error| EvidenceError::Altered(error.to_string()))?;
+        let begins = self.since.as_ref().map_or(&[][..], |since| &since.groups);
+        match &self.under {
+            Some(under) => under
+                .check(begins, records.iter().zip(links()))
+                .map_err(|error| EvidenceError::Altered(error.to_string())),
+            None => Ok(()),
         }
-        let proofs = Proofs { bundle, facts };
-        proofs.check_parts()?;
-        Ok(proofs)
     }
 
-    fn check_form(&self) -> Result<(), EvidenceError> {
+    pub(super) fn check_form(&self) -> Result<(), EvidenceError> {
         let is_known = match self.form {
             FORM => true,
-            FORM_BARE => self.under.is_none(),
+            FORM_WHOLE => self.since.is_none(),
+            FORM_BARE => self.under.is_none() && self.since.is_none(),
             _ => false,
         };
         if is_known {
@@ -226,9 +282,15 @@ impl Bundle {
     }
 }
 
-/// Checks that a fact follows on the one before it of its instance.
-fn follows(record: &FactRecord, before: Option<u64>) -> Result<(), EvidenceError> {
-    if before == record.previous {
+/// Checks that a fact follows on the one before it of its instance. Facts before `first` are left
+/// out.
+pub(super) fn follows(
+    record: &FactRecord,
+    before: Option<u64>,
+    first: u64,
+) -> Result<(), EvidenceError> {
+    let is_left_out = before.is_none() && record.previous.is_some_and(|seq| seq < first);
+    if before == record.previous || is_left_out {
         return Ok(());
     }
     let missing = record.previous.map_or_else(|| "none".into(), |seq| format!("fact {seq}"));
@@ -240,7 +302,7 @@ fn follows(record: &FactRecord, before: Option<u64>) -> Result<(), EvidenceError
 impl BundledFact {
     /// Checks the fact, and returns it in its stored and its typed form, with its link. `last` is
     /// the fact before it in the bundle, whose link must match if the two are adjacent.
-    fn check(
+    pub(super) fn check(
         &self,
         last: Option<(u64, FactHash)>,
     ) -> Result<(FactRecord, Fact, FactHash), EvidenceError> {
@@ -273,155 +335,5 @@ impl BundledFact {
         let fact = Fact::try_from(&record)
             .map_err(|error| altered(format!("fact {}: {error}", record.seq)))?;
         Ok((record, fact, hash))
-    }
-}
-
-/// A bundle that passed all checks: evidence without a host.
-pub struct Proofs {
-    bundle: Bundle,
-    facts: Vec<(u64, Fact, FactHash)>,
-}
-
-impl Proofs {
-    /// Id of the tenant whose invoice the bundle proves.
-    pub fn tenant(&self) -> &str {
-        &self.bundle.tenant
-    }
-
-    /// Number of the invoice that the bundle proves.
-    pub fn number(&self) -> u64 {
-        self.bundle.number
-    }
-
-    /// The place of the facts under a signed head; none if the close was signed by an earlier
-    /// version.
-    pub fn under(&self) -> Option<&Under> {
-        self.bundle.under.as_ref()
-    }
-
-    /// Checks all parts, also those that the proof of this invoice does not read.
-    fn check_parts(&self) -> Result<(), EvidenceError> {
-        let altered = |text: String| Err(EvidenceError::Altered(text));
-        for (what, parts) in
-            [("document", &self.bundle.documents), ("component", &self.bundle.components)]
-        {
-            for (name, text) in parts {
-                let Ok(digest) = name.parse::<Digest>() else {
-                    return altered(format!("{what} '{name}' has a name that is not a SHA-256"));
-                };
-                let bytes = sound(what, digest, BASE64.decode(text).ok())?;
-                if digest.to_string() != *name || BASE64.encode(bytes) != *text {
-                    return altered(format!(
-                        "{what} {name} was altered: it is not written as it was"
-                    ));
-                }
-            }
-        }
-        let stated = self.stated_places()?;
-        for (seq, hash) in &self.bundle.places {
-            if !stated.iter().any(|place| (place.seq, &place.hash) == (*seq, hash)) {
-                return altered(format!(
-                    "the place of fact {seq} was altered: no document names fact {seq} with {hash}"
-                ));
-            }
-        }
-        match stated.iter().find(|place| !self.bundle.places.contains_key(&place.seq)) {
-            Some(place) => Err(EvidenceError::Missing(format!("the place of fact {}", place.seq))),
-            None => Ok(()),
-        }
-    }
-
-    /// The places in the journal that the documents name.
-    fn stated_places(&self) -> Result<Vec<Place>, EvidenceError> {
-        let mut places = Vec::new();
-        for (_, fact, _) in &self.facts {
-            let Some(TenantFact::Invoiced { digest, .. }) = fact.of_tenant() else { continue };
-            let bytes = self.document(*digest)?;
-            if super::view::form(&bytes) != Some(super::FORM) {
-                continue;
-            }
-            let unreadable =
-                |error| EvidenceError::Altered(format!("document {digest} can't be read: {error}"));
-            places.push(Invoice::from_bytes(&bytes).map_err(unreadable)?.as_of);
-        }
-        Ok(places)
-    }
-}
-
-impl Evidence for Proofs {
-    fn lives(&self, query: SpanQuery<'_>, visit: &mut Visit<'_>) -> Result<(), EvidenceError> {
-        let SpanQuery { tenant, through, .. } = query;
-        let mut histories: BTreeMap<InstanceId, Vec<(u64, Fact)>> = BTreeMap::new();
-        for (seq, fact, _) in self.facts.iter().filter(|(seq, ..)| *seq <= through) {
-            if let Some(instance) = fact.instance().filter(|_| fact.tenant == *tenant) {
-                histories.entry(instance.clone()).or_default().push((*seq, fact.clone()));
-            }
-        }
-        visit_histories(&histories, query, visit);
-        Ok(())
-    }
-
-    fn began(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError> {
-        let own =
-            self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
-        // Facts of the host are under the default tenant; they do not begin its time.
-        Ok(own
-            .filter(|(_, fact, _)| fact.of_host().is_none())
-            .map(|(_, fact, _)| fact.at.meter)
-            .min())
-    }
-
-    fn ended(&self, tenant: &TenantId, through: u64) -> Result<Option<Instant>, EvidenceError> {
-        Ok(end_said_by(&self.tenant_facts(tenant, through)?))
-    }
-
-    fn tenant_facts(
-        &self,
-        tenant: &TenantId,
-        through: u64,
-    ) -> Result<Vec<(u64, Fact)>, EvidenceError> {
-        let own =
-            self.facts.iter().filter(|(seq, fact, _)| *seq <= through && fact.tenant == *tenant);
-        let own = own.filter(|(_, fact, _)| fact.of_tenant().is_some());
-        Ok(own.map(|(seq, fact, _)| (*seq, fact.clone())).collect())
-    }
-
-    fn changed(&self, tenant: &TenantId, news: &News) -> Result<bool, EvidenceError> {
-        let mut own = self.facts.iter().filter(|(_, fact, _)| fact.tenant == *tenant);
-        Ok(own.any(|(seq, fact, _)| news.changes(*seq, fact) || news.is_late(*seq, fact)))
-    }
-
-    fn invoices(
-        &self,
-        tenant: &TenantId,
-        through: u64,
-    ) -> Result<Vec<StoredInvoice>, EvidenceError> {
-        let facts = Evidence::tenant_facts(self, tenant, through)?;
-        Ok(super::rules::said(&facts, StoredInvoice::from_fact))
-    }
-
-    fn calendar(&self, through: u64) -> Result<Calendar, EvidenceError> {
-        let facts = self.facts.iter().filter(|(seq, _, _)| *seq <= through);
-        Ok(Calendar::told_by(facts.map(|(_, fact, _)| fact)))
-    }
-
-    fn document(&self, digest: Digest) -> Result<Vec<u8>, EvidenceError> {
-        let found = self.bundle.documents.get(&digest.to_string());
-        sound("document", digest, found.and_then(|text| BASE64.decode(text).ok()))
-    }
-
-    fn component(&self, digest: Digest) -> Result<Vec<u8>, EvidenceError> {
-        let found = self.bundle.components.get(&digest.to_string());
-        sound("component", digest, found.and_then(|text| BASE64.decode(text).ok()))
-    }
-
-    fn place(&self, seq: u64) -> Result<Head, EvidenceError> {
-        let own = self.facts.iter().find(|(own, _, _)| *own == seq).map(|(_, _, hash)| *hash);
-        let link = |text: &String| {
-            hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok()).map(FactHash)
-        };
-        let hash = own.or_else(|| self.bundle.places.get(&seq).and_then(link));
-        hash.map(|hash| Head { seq, hash })
-            .ok_or_else(|| EvidenceError::Missing(format!("fact {seq}")))
     }
 }

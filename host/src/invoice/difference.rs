@@ -90,7 +90,7 @@ pub(super) struct Parts<'a> {
     pub(super) period: &'a Period,
     pub(super) until: Instant,
     pub(super) opening: &'a Balances,
-    pub(super) unrated: &'a [Period],
+    pub(super) unrated: &'a [(Instant, Instant)],
     pub(super) heading: &'a Heading,
 }
 
@@ -187,11 +187,7 @@ impl Parts<'_> {
             policies: self.policies(&computed.policies),
             books: self.books(&computed.books),
             overrides: self.overrides(),
-            unrated: self
-                .unrated
-                .iter()
-                .map(|one| stretch(&self.view.calendar, (one.start, one.end)))
-                .collect(),
+            unrated: self.unrated.iter().map(|&span| stretch(&self.view.calendar, span)).collect(),
             unsettled: self.heading.unsettled.clone(),
             currency: bill.currency.clone(),
             minor_digits: bill.minor_digits,
@@ -208,6 +204,7 @@ impl Parts<'_> {
             period_payable: in_coins(bill.payable),
             closing: Closing(bill.closing.clone()),
             opening: Closing(self.opening.clone()).digest(),
+            carried: None,
             receipts: receipts.collect(),
         };
         Ok(Draft { invoice, differs })

@@ -150,6 +150,11 @@ pub struct Invoice {
     pub closing: Closing,
     /// SHA-256 of the balances that the period began with.
     pub opening: String,
+    /// The state of the tenant at the end of the period, with which a bundle of the next one
+    /// begins; absent before the end, in a preview, over several hosts, and in documents of earlier
+    /// versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<CarriedNote>,
     /// The evidence of each call.
     pub receipts: Vec<Receipt>,
 }
@@ -164,6 +169,17 @@ impl Closing {
     pub fn digest(&self) -> String {
         Digest::of(&serde_json::to_vec(&self.0).unwrap_or_default()).to_string()
     }
+}
+
+/// The state of a tenant as a document names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = InvoiceCarriedNote)]
+pub struct CarriedNote {
+    /// Sequence number of the last fact that it is made of.
+    pub through: u64,
+    /// SHA-256 of the state as JSON.
+    pub digest: String,
 }
 
 /// An instance with its name and tags.

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use biller::input::{OneOff, OneOffKind};
 
+use super::document::Invoice;
 use super::period::AgreementFrom;
 use crate::billing::calendar::Calendar;
 use crate::billing::life::Life;
@@ -271,7 +272,10 @@ pub(super) fn visit_histories(
     visit: &mut Visit<'_>,
 ) {
     let span = (query.start, query.end);
-    let mut lives = histories.iter().filter_map(|(id, history)| Life::of(id, history, span));
+    let life = |(id, history): (&InstanceId, &Vec<_>)| {
+        Life::of(id, history, span).filter(|life| !life.is_over(history))
+    };
+    let mut lives = histories.iter().filter_map(life);
     let _ = lives.try_for_each(visit);
 }
 
@@ -345,6 +349,29 @@ pub trait Evidence {
     /// # Errors
     /// [`EvidenceError::Missing`].
     fn place(&self, seq: u64) -> Result<Head, EvidenceError>;
+
+    /// A fact up to which all were recorded by an instant, the last one or one before it; none if a
+    /// bundle of the time from then on can't do without the facts before.
+    ///
+    /// # Errors
+    /// [`EvidenceError`].
+    fn recorded_by(&self, _: Instant) -> Result<Option<u64>, EvidenceError> {
+        Ok(None)
+    }
+
+    /// Returns whether a fact, and so all before it, was recorded by an instant.
+    ///
+    /// # Errors
+    /// [`EvidenceError`].
+    fn is_recorded_by(&self, _: u64, _: Instant) -> Result<bool, EvidenceError> {
+        Ok(true)
+    }
+
+    /// The document with whose closing balances and state the evidence begins; none if it begins
+    /// with the tenant's first fact.
+    fn base(&self) -> Option<&Invoice> {
+        None
+    }
 }
 
 /// The end of a tenant by its facts. It is final, so that the last one decides.
@@ -445,5 +472,18 @@ impl Evidence for Archive {
 
     fn place(&self, seq: u64) -> Result<Head, EvidenceError> {
         self.place_of(seq)?.ok_or_else(|| EvidenceError::Missing(format!("fact {seq}")))
+    }
+
+    fn recorded_by(&self, at: Instant) -> Result<Option<u64>, EvidenceError> {
+        // A bundle holds the facts of one journal.
+        match self.heard(u64::MAX)?.is_empty() {
+            true => Ok(Some(Archive::recorded_by(self, at)?)),
+            false => Ok(None),
+        }
+    }
+
+    fn is_recorded_by(&self, seq: u64, at: Instant) -> Result<bool, EvidenceError> {
+        let fact = self.fact(seq)?;
+        Ok(fact.is_some_and(|chained| chained.fact.recorded_ns <= at.0))
     }
 }

@@ -9,10 +9,11 @@ use biller::input::Balances;
 
 use super::InvoiceError;
 use super::calls::Calls;
+use super::carried::Carried;
 use super::compute::Computer;
 use super::difference::{Heading, Parts};
-use super::document::{Closing, Invoice};
-use super::evidence::{Evidence, News};
+use super::document::{CarriedNote, Closing, Invoice, Kind, Stretch};
+use super::evidence::{Evidence, EvidenceError, News};
 use super::period::Period;
 use super::view::View;
 use crate::limits::bill::GRACE_NS;
@@ -33,7 +34,7 @@ pub(super) struct Standing {
     /// The balances that the earlier periods hand on.
     pub(super) handed: Balances,
     /// The earlier periods without a document up to their end.
-    unrated: Vec<Period>,
+    unrated: Vec<(Instant, Instant)>,
 }
 
 impl Standing {
@@ -41,10 +42,17 @@ impl Standing {
         Self { handed: Balances::default(), unrated: Vec::new() }
     }
 
+    /// The state that a document which reaches the end of its period leaves.
+    fn after(document: &Invoice) -> Self {
+        let span = |one: &Stretch| (Instant(one.from_ns), Instant(one.until_ns));
+        let handed = document.closing.0.clone();
+        Self { handed, unrated: document.unrated.iter().map(span).collect() }
+    }
+
     /// Moves past a period without a document up to its end. Balances that its documents have used
     /// stay used.
     fn leave_open(&mut self, period: &Period, last: Option<&Invoice>) {
-        self.unrated.push(period.clone());
+        self.unrated.push((period.start, period.end));
         if let Some(last) = last {
             self.handed.clone_from(&last.closing.0);
         } else if Mutant::UnbilledTimePays.is_active() {
@@ -232,10 +240,29 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         let draft = parts.draft(computed)?;
         standing.handed = closing;
         if until < end {
-            standing.unrated.push(period.clone());
+            standing.unrated.push((period.start, period.end));
         }
-        let is_news = draft.differs || reached != Some(until);
-        Ok(is_news.then_some(draft.invoice))
+        if !draft.differs && reached == Some(until) {
+            return Ok(None);
+        }
+        let carried = self.carried(view, &draft.invoice)?;
+        Ok(Some(Invoice { carried, ..draft.invoice }))
+    }
+
+    /// The state that a document carries to the next period; none if it does not reach it.
+    fn carried(&self, view: &View, invoice: &Invoice) -> Result<Option<CarriedNote>, InvoiceError> {
+        let until = invoice.until();
+        if invoice.kind == Kind::Preview || until.0 < invoice.period.until_ns {
+            return Ok(None);
+        }
+        let Some(through) = self.evidence.recorded_by(until)? else { return Ok(None) };
+        let through = through.min(view.as_of.seq);
+        // A state of no facts would spare none.
+        if through == 0 {
+            return Ok(None);
+        }
+        let carried = Carried::read(self.evidence, &view.tenant, (until, through))?;
+        Ok(Some(carried.note()))
     }
 
     /// Returns whether a period's last document may differ if computed now.
@@ -289,7 +316,11 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
             unrated: &standing.unrated,
             heading: &Heading::stated_by(invoice),
         };
-        let made = parts.draft(computed)?.invoice;
+        let mut made = parts.draft(computed)?.invoice;
+        if let Some(stated) = &invoice.carried {
+            let place = (invoice.until(), stated.through);
+            made.carried = Some(Carried::read(self.evidence, &view.tenant, place)?.note());
+        }
         Ok(Some(match invoice.reference {
             Some(_) => made,
             None => made.without_names(),
@@ -306,10 +337,18 @@ impl<E: Evidence, C: Calls> Computer<'_, E, C> {
         view: &View,
         invoice: &Invoice,
     ) -> Result<Option<(Period, Standing)>, InvoiceError> {
-        let mut standing = Standing::new();
+        let mut standing = view.base.as_ref().map_or_else(Standing::new, Standing::after);
+        let begin = view.base.as_ref().map_or(i64::MIN, |base| base.period.until_ns);
+        if invoice.period.from_ns < begin {
+            let text = "the evidence of time before the period that the bundle is of";
+            return Err(EvidenceError::Missing(text.into()).into());
+        }
         for period in view.periods(invoice.until())? {
             if period.start.0 == invoice.period.from_ns {
                 return Ok(Some((period, standing)));
+            }
+            if period.start.0 < begin {
+                continue;
             }
             // The balances that earlier periods handed on, by their documents as of that place.
             self.correct(view, &period, &Heading::default(), &mut standing)?;

@@ -8,11 +8,13 @@
 //! - `difference` makes a document of the charges, `issue` finds the next document;
 //! - `naming` knows the names of policies and books;
 //! - `focus` makes a table of documents;
-//! - `proof` makes a document again and compares; `bundle` is a document with its evidence.
+//! - `proof` makes a document again and compares; `bundle` is a document with its evidence, `since`
+//!   its begin at the end of the period before, `carried` the state there, `proofs` what was read.
 
 mod act;
 mod bundle;
 mod calls;
+mod carried;
 mod change;
 mod comparison;
 mod compute;
@@ -35,25 +37,28 @@ mod once;
 mod one_offs;
 mod period;
 mod proof;
+mod proofs;
 mod proposals;
 mod rules;
 mod sheet;
+mod since;
 mod stand_ins;
 mod tariffs;
 mod usage;
 mod view;
 
 pub use act::Act;
-pub use bundle::{Bundle, BundledFact, Proofs, bundle, close_of};
+pub use bundle::{Bundle, BundledFact, bundle, close_of};
 pub use calls::{Call, CallError, Calls};
+pub use carried::{Carried, CarriedInstance, UnderWay};
 pub use change::{BookSet, ChangeError, Overridden};
 pub use comparison::{Comparison, Worth};
 pub use compute::{Computer, Names, TracedInterval};
 pub use days::DaySum;
 pub use difference::{Heading, Letterhead};
 pub use document::{
-    Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, Receipt, RulesNote, Stretch,
-    Sum,
+    CarriedNote, Closing, FORM, Invoice, Kind, Line, Named, OverrideNote, Place, Receipt,
+    RulesNote, Stretch, Sum,
 };
 pub use door::{Refusal, check_options, check_policy, check_together};
 pub use engines::Engines;
@@ -65,9 +70,11 @@ pub use needed::Needed;
 pub use one_offs::{NewOneOff, OneOffSet};
 pub use period::{AgreementFrom, Period};
 pub use proof::{Difference, ProofError, Proved, prove, trace_line};
+pub use proofs::Proofs;
 pub use proposals::{Proposal, ProposalEnd, Wish};
 pub use rules::Overriding;
 pub use sheet::{Rated, Sheet, SheetError, SheetRow, SheetRules};
+pub use since::{Noted, Since};
 pub use tariffs::{Membership, Tariff, TariffVersion};
 pub use usage::INITIALIZING_MAX;
 pub use view::View;

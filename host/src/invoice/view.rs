@@ -46,6 +46,8 @@ pub struct View {
     /// A document that is made again, whose time-zone database was of another edition: borders and
     /// zones are as it states them.
     pub(super) of_other_edition: Option<Invoice>,
+    /// The document with which the evidence begins; none for that of the tenant's whole time.
+    pub(super) base: Option<Invoice>,
 }
 
 impl View {
@@ -82,6 +84,7 @@ impl View {
             ended: evidence.ended(tenant, seq)?,
             named: Vec::new(),
             of_other_edition: None,
+            base: evidence.base().cloned(),
         };
         for stored in evidence.invoices(tenant, seq)? {
             let bytes = evidence.document(stored.digest)?;

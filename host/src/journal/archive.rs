@@ -246,6 +246,15 @@ impl Archive {
         Ok(())
     }
 
+    /// A fact up to which all were recorded by an instant: the last one, or, of those that are
+    /// sealed, the last one of a segment; 0 if there is none.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn recorded_by(&self, at: Instant) -> Result<u64, ReadError> {
+        self.readers.with(|db| period::recorded_by(db, at))
+    }
+
     /// Facts that [`Archive::lives`] has read so far.
     pub fn facts_read(&self) -> u64 {
         self.readers.facts_read.load(Ordering::Relaxed)
@@ -381,6 +390,16 @@ impl Archive {
             .iter()
             .filter_map(|(seq, fact)| Some((*seq, fact.of_tenant()?.changes(plan)?)))
             .collect())
+    }
+
+    /// The last fact that set or withdrew the prices of any tenant; 0 without one.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn last_change_of_prices(&self) -> Result<u64, ReadError> {
+        let sql = "SELECT max((SELECT coalesce(max(fact), 0) FROM prices),
+                              (SELECT coalesce(max(fact), 0) FROM withdrawal))";
+        self.readers.with(|db| Ok(db.prepare_cached(sql)?.query_row([], |row| uint(row, 0))?))
     }
 
     /// Returns a tenant's invoices and corrections, in the order of their facts.

@@ -133,36 +133,16 @@ impl<'a> Lives<'a> {
         let segments = segments(db)?;
         let milestone = "SELECT fact, wakes FROM milestone
                          WHERE row = ?1 AND fact >= ?2 AND meter_ns > ?3 ORDER BY fact LIMIT 1";
-        let mut lives = Self {
+        let sealed = segments.last().map_or(0, |last| last.last);
+        Ok(Self {
             query,
             fact: db.prepare_cached("SELECT body FROM fact WHERE seq = ?1")?,
             milestone: db.prepare_cached(milestone)?,
             cursors: cursors(db, store, &segments, query)?,
-            sealed: segments.last().map_or(0, |last| last.last),
-            recorded_after: 0,
+            sealed,
+            recorded_after: first_recorded_after(db, sealed, query.end)?,
             facts_read: 0,
-        };
-        lives.recorded_after = lives.first_recorded_after(db)?;
-        Ok(lives)
-    }
-
-    /// The number of the first fact that was recorded after the span; facts are recorded in order.
-    fn first_recorded_after(&mut self, db: &Connection) -> Result<u64, ReadError> {
-        let last = "SELECT coalesce(max(seq), 0) FROM fact";
-        let last: u64 = db.prepare_cached(last)?.query_row([], |row| uint(row, 0))?;
-        let mut low = self.sealed + 1;
-        let mut high = last + 1;
-        let sql = "SELECT body ->> '$.recorded_ns' FROM fact WHERE seq = ?1";
-        let mut recorded = db.prepare_cached(sql)?;
-        while low < high {
-            let middle = low.midpoint(high);
-            let at: i64 = recorded.query_row([int(middle)], |row| row.get(0))?;
-            match at > self.query.end.0 {
-                true => high = middle,
-                false => low = middle + 1,
-            }
-        }
-        Ok(low)
+        })
     }
 
     fn life(&mut self, standing: &Standing) -> Result<Life, ReadError> {
@@ -277,6 +257,40 @@ impl<'a> Lives<'a> {
         let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
         let slim = Slim::read(seq, body).map_err(ReadError::Damaged)?;
         Ok(Some((slim.previous, slim.at(), slim.counts().map_err(ReadError::Damaged)?)))
+    }
+}
+
+/// The number of the first fact behind the sealed ones that was recorded after an instant; facts
+/// are recorded in order.
+fn first_recorded_after(db: &Connection, sealed: u64, at: Instant) -> Result<u64, ReadError> {
+    let last = "SELECT coalesce(max(seq), 0) FROM fact";
+    let last: u64 = db.prepare_cached(last)?.query_row([], |row| uint(row, 0))?;
+    let mut low = sealed + 1;
+    let mut high = last + 1;
+    let sql = "SELECT body ->> '$.recorded_ns' FROM fact WHERE seq = ?1";
+    let mut recorded = db.prepare_cached(sql)?;
+    while low < high {
+        let middle = low.midpoint(high);
+        let recorded_ns: i64 = recorded.query_row([int(middle)], |row| row.get(0))?;
+        match recorded_ns > at.0 {
+            true => high = middle,
+            false => low = middle + 1,
+        }
+    }
+    Ok(low)
+}
+
+/// A fact up to which all were recorded by an instant: the last one, or, of those that are sealed,
+/// the last one of a segment; 0 if there is none.
+pub(super) fn recorded_by(db: &Connection, at: Instant) -> Result<u64, ReadError> {
+    let segments = segments(db)?;
+    match segments.iter().rfind(|one| one.recorded_ns <= at.0) {
+        Some(found) if segments.last().is_some_and(|last| last.last > found.last) => Ok(found.last),
+        None if !segments.is_empty() => Ok(0),
+        found => {
+            let sealed = found.map_or(0, |one| one.last);
+            Ok(first_recorded_after(db, sealed, at)? - 1)
+        }
     }
 }
 

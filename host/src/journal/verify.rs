@@ -253,7 +253,7 @@ fn verify_facts(
     };
     for segment in segments(db)? {
         sealed::verify(db, store, &segment, &mut chain, &mut |record, link| {
-            story.segment.add(record.group(), &link.0);
+            record.grow(&mut story.segment, link);
             told(&mut story, record, link)
         })?;
         let mut ended = std::mem::take(&mut story.segment);

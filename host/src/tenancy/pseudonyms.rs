@@ -4,15 +4,15 @@
 //! its own; its documents say the pseudonym that the key gives a name, and no tags. Without the key
 //! nobody finds the name.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, Mac};
 use rand::RngCore;
 use sha2::Sha256;
 
+use crate::disk::write_whole;
 use crate::id::TenantId;
 
 /// The content of the file of a key that was destroyed.
@@ -99,7 +99,7 @@ impl Pseudonyms {
         }
         let mut key = [0_u8; 32];
         rand::rng().fill_bytes(&mut key);
-        self.put(tenant, &hex::encode(key))
+        write_whole(&self.path(tenant), hex::encode(key).as_bytes())
     }
 
     /// Destroys the key of a tenant for ever. Blocking.
@@ -114,19 +114,7 @@ impl Pseudonyms {
             file.write_all(format!("{DESTROYED:<64}").as_bytes())?;
             file.sync_all()?;
         }
-        self.put(tenant, DESTROYED)
-    }
-
-    fn put(&self, tenant: &TenantId, text: &str) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let path = self.path(tenant);
-        let new = path.with_extension("new");
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(&self.folder)?.sync_all()
+        write_whole(&self.path(tenant), DESTROYED.as_bytes())
     }
 
     fn path(&self, tenant: &TenantId) -> PathBuf {

@@ -502,3 +502,51 @@ fn an_object_store_of_others_takes_and_gives_back_copies() {
     assert_eq!(length(&back["files"]), 2);
     host.daemon.prove_journal();
 }
+
+/// Runs DuckDB's recipe of the documentation in a folder; none, with a message, where the setup
+/// could not fetch DuckDB.
+fn in_duckdb(folder: &Path) -> Option<Value> {
+    let parts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/duckdb");
+    if !parts.join("duckdb").is_dir() {
+        say("DuckDB NOT RUN: it is not in target/duckdb; `scripts/setup test` fetches it");
+        return None;
+    }
+    let text = include_str!("../../../docs/journal-format.md");
+    let (_, rest) = text.split_once("```sql duckdb\n").expect("a recipe");
+    let (query, _) = rest.split_once("```").expect("its end");
+    let program = "import duckdb, json, sys\n\
+                   rows = duckdb.sql(sys.argv[1]).fetchall()\n\
+                   print(json.dumps([[one, phase, str(ns)] for one, phase, ns in rows]))";
+    let mut python = Command::new("python3");
+    let python = python.args(["-c", program, query]).env("PYTHONPATH", parts).current_dir(folder);
+    Some(done(python.output().expect("python3; `scripts/setup test` installs it")))
+}
+
+#[test]
+fn the_time_in_segments_is_summed_in_duckdb() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut host = Host::with(&folder.path().display().to_string(), &[]);
+    let mut expected = Vec::new();
+    for name in ["web", "db"] {
+        let id = host.api().create_running(name);
+        host.api().command(&id, "standby");
+        host.api().command(&id, "restore");
+        host.api().delete(&format!("/instances/{id}")).done();
+        let mut sums = std::collections::BTreeMap::new();
+        for piece in host.api().check_time(&id) {
+            let phase = piece["phase"].as_str().expect("a phase").to_owned();
+            *sums.entry(phase).or_insert(0) += piece["duration_ns"].as_i64().expect("a length");
+        }
+        // Time between two facts at one instant is none, which a sum has and an account has not.
+        let sums = sums.into_iter().filter(|(_, ns)| *ns > 0);
+        expected.extend(sums.map(|(phase, ns)| json!([id, phase, ns.to_string()])));
+        host.api().post("/journal/segments", &json!({})).done();
+    }
+    assert!(host.segments().len() >= 2);
+    let Some(found) = in_duckdb(host.daemon.folder()) else { return };
+    let mut found = found.as_array().expect("rows").clone();
+    found.retain(|row| row[2] != "0");
+    expected.sort_by_key(|row| (row[0].to_string(), row[1].to_string()));
+    assert_eq!(found, expected);
+    host.daemon.stop();
+}

@@ -97,9 +97,9 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("guest", &["units", "id", "limits", "clock", "hypervisor"]),
         ("driver", DRIVER),
         ("probe", &["driver", "hypervisor", "tls"]),
-        ("heads", &["id", "limits", "clock", "journal", "tls"]),
-        ("delivery", &["id", "limits", "clock", "journal", "tls"]),
-        ("tenancy", &["units", "id", "limits", "tenant", "billing", "clock", "journal"]),
+        ("heads", &["id", "limits", "clock", "disk", "journal", "tls"]),
+        ("delivery", &["id", "limits", "clock", "disk", "journal", "tls"]),
+        ("tenancy", &["units", "id", "limits", "tenant", "billing", "clock", "disk", "journal"]),
         ("fleet", &["units", "id", "limits", "billing", "clock", "journal", "tls"]),
         (
             "invoice",

@@ -2,6 +2,7 @@
 //! and a clock that the test advances.
 
 mod admission;
+mod bundles;
 mod by_itself;
 mod faults;
 mod forks;

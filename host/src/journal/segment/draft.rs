@@ -103,7 +103,7 @@ pub(in super::super) fn draft(
 pub(in super::super) fn root(facts: &[Linked]) -> Digest {
     let mut forest = Forest::default();
     for (record, link) in facts {
-        forest.add(record.group(), &link.0);
+        record.grow(&mut forest, *link);
     }
     Digest(forest.root())
 }

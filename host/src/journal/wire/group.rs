@@ -1,6 +1,8 @@
 //! The groups of facts that a signed head has trees of.
 
 use super::{FactRecord, What};
+use crate::journal::FactHash;
+use crate::merkle::Forest;
 
 /// The group of the facts that tell where the calendar lies on the meter clock. Every bill depends
 /// on them. No tenant has such an id.
@@ -10,6 +12,11 @@ pub const CALENDAR: &str = "*calendar";
 pub const HOST: &str = "*host";
 
 impl FactRecord {
+    /// Adds the fact, whose link is this, to the tree of its group.
+    pub(crate) fn grow(&self, forest: &mut Forest, link: FactHash) {
+        forest.add(self.group(), &link.0);
+    }
+
     /// The group of the fact: its tenant, [`CALENDAR`] or [`HOST`].
     pub fn group(&self) -> &str {
         match &self.what {

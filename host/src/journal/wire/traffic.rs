@@ -22,14 +22,14 @@ pub struct Traffic {
 
 impl Traffic {
     /// The traffic as a fact has it; none without any.
-    pub(in crate::journal) fn of(traffic: vm::Traffic) -> Option<Self> {
+    pub(crate) fn of(traffic: vm::Traffic) -> Option<Self> {
         let [in_bytes, in_packets, out_bytes, out_packets] = traffic.numbers();
         let some = Self { in_bytes, in_packets, out_bytes, out_packets };
         (traffic != vm::Traffic::NONE).then_some(some)
     }
 
     /// The traffic of a fact.
-    pub(in crate::journal) fn or_none(traffic: Option<Self>) -> vm::Traffic {
+    pub(crate) fn or_none(traffic: Option<Self>) -> vm::Traffic {
         traffic.map_or(vm::Traffic::NONE, |some| {
             vm::Traffic::of([some.in_bytes, some.in_packets, some.out_bytes, some.out_packets])
         })
