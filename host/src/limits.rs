@@ -463,9 +463,12 @@ pub mod tenant {
     /// Most fuel of a tenant's policies in a minute, on average: some seconds of one processor.
     /// Accounting of facts is counted and never refused.
     pub const FUEL_PER_MINUTE_MAX: u64 = 6_000_000_000;
-    /// Most bytes of disks, memories, snapshots and logs of all instances together. A console and a
-    /// log count as large as they may become.
+    /// Most bytes of disks, memories, snapshots and logs of all instances together, whatever the
+    /// size of the disk. A console and a log count as large as they may become.
     pub const DISK_BYTES_MAX: u64 = 64 << 40;
+    /// Part of the bytes that the host gives to disks which a tenant may have of them, unless an
+    /// operator sets it: a half. The default tenant, that of a single user, may have all.
+    pub const DISK_DIVISOR: u64 = 2;
     /// Most proposals of policies and price books that are neither accepted nor declined.
     pub const PROPOSALS_MAX: usize = 16;
     /// Most bytes of price books and components that the journal keeps for it.

@@ -117,7 +117,7 @@ impl Recovered {
         rooms: &Rooms,
         hypervisors: Vec<Arc<dyn Hypervisor>>,
     ) -> Result<Self, RuntimeError> {
-        let tenancy = Arc::new(records.tenancy());
+        let tenancy = Arc::new(records.tenancy(options));
         let fleet = recover(records, options, rooms, hypervisors, &tenancy)?;
         let parts = rollout::Parts {
             fleet: fleet.clone(),

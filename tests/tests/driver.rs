@@ -415,7 +415,7 @@ fn every_command_in_every_state_does_what_the_table_says() {
 }
 
 #[test]
-fn commands_are_taken_one_after_the_other_and_a_full_queue_answers() {
+fn a_full_queue_answers_and_holds_no_other_tenant_up() {
     let rig = Rig::default();
     let id = running(&rig, "a");
     let gate = rig.double.hold_before(&id, Call::Pause);
@@ -432,6 +432,12 @@ fn commands_are_taken_one_after_the_other_and_a_full_queue_answers() {
     };
     assert!(matches!(error, FleetError::Busy(8)), "{error}");
     assert_eq!(waiting.len(), limits::queue::INSTANCE_COMMANDS_MAX);
+    // The machine of another tenant is commanded as before.
+    let other: TenantId = "other".parse().expect("an id");
+    let new = rig.new_instance("b");
+    let made = rig.run(rig.fleet().create(&other, new)).expect("created");
+    let stopping = rig.fleet().request(&other, &made.record.id, rig.request(Command::Stop));
+    rig.run(stopping).expect("stopped");
     gate.open();
     rig.run(first).expect("no panic").expect("paused");
     for command in waiting {

@@ -180,7 +180,7 @@ pub(super) async fn upload_policy(
         true => None,
         false => Some(uploads.take(&tenant).ok_or_else(too_many)?),
     };
-    quota::check_stored(&state, &tenant, &bytes).await?;
+    let _stored = quota::store(&state, &tenant, &bytes).await?;
     let upload = Upload {
         tenant: tenant.clone(),
         bytes: bytes.to_vec(),

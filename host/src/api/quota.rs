@@ -6,8 +6,7 @@ use super::error::ApiError;
 use super::{State, blocking};
 use crate::driver::{self, NewInstance, View};
 use crate::id::{Digest, InstanceName, TenantId};
-use crate::tenancy::{Reservation, Share};
-use crate::tenant::Limit;
+use crate::tenancy::{Reservation, Share, Storing};
 
 /// Reserves, for an instance that is being created or changed, its share of the tenant's limits.
 /// The reservation ends when the value is dropped.
@@ -33,25 +32,26 @@ pub(super) fn reserve(
     Ok(known.reserve(name, share, there)?)
 }
 
-/// Checks that a tenant may have a price book or a component stored.
+/// Reserves the bytes of a price book or a component that is to be stored for a tenant. The
+/// reservation ends when the value is dropped.
 ///
 /// # Errors
 /// 403 with the limit that would be exceeded.
-pub(super) async fn check_stored(
+pub(super) async fn store(
     state: &Arc<State>,
     tenant: &TenantId,
     bytes: &[u8],
-) -> Result<(), ApiError> {
+) -> Result<Storing, ApiError> {
     let known =
         state.tenancy.tenant(tenant).ok_or_else(|| ApiError::no_such_tenant(tenant, None))?;
     let digest = Digest::of(bytes);
     let length = bytes.len() as u64;
     let archive = state.journal.archive();
-    blocking(move || {
-        let stored = archive.stored_bytes(known.id(), &digest)?;
-        Ok(known.check_count(Limit::StoredBytes, stored.saturating_add(length))?)
-    })
-    .await
+    let stored = move || {
+        let there = || Ok::<_, ApiError>(archive.stored_bytes(known.id(), &digest)?);
+        known.store(digest, length, there)
+    };
+    blocking(stored).await
 }
 
 /// The share of its tenant's limits that a new instance will take.

@@ -69,7 +69,7 @@ pub(super) async fn set_prices(
     let at = at.map(|utc_ns| state.fleet.meter_to_come(utc_ns));
     state.fleet.read_traffic_before(&tenant, at).await;
     let now = state.fleet.now();
-    quota::check_stored(&state, &tenant, &bytes).await?;
+    let _stored = quota::store(&state, &tenant, &bytes).await?;
     let set = state.issuer.set_prices(&tenant, (bytes.to_vec(), name), at, now, act).await?;
     Ok(Json(prices(&state, &tenant, set)))
 }

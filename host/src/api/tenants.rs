@@ -258,7 +258,7 @@ fn present(state: &State, tenant: &tenancy::Tenant) -> Tenant {
         id: tenant.id().clone(),
         billing_name: settings.billing_name.clone(),
         created_at: timestamp(state, tenant.created()),
-        limits: limits(&|limit| settings.quota.get(limit)),
+        limits: limits(&|limit| tenant.limit(limit)),
         instances: views.len() as u64,
         vcpus: sum(|view| share_of(view).vcpus.into()),
         memory_bytes: sum(|view| share_of(view).memory_bytes),

@@ -107,7 +107,7 @@ pub struct UnknownRatio(String);
 
 impl Ratio {
     /// The part of `capacity` that is given, rounded down.
-    fn of(self, capacity: u64) -> u64 {
+    pub fn of(self, capacity: u64) -> u64 {
         let given = u128::from(capacity) * u128::from(self.0) / 1_000;
         u64::try_from(given).unwrap_or(u64::MAX)
     }

@@ -10,6 +10,7 @@ use super::policies;
 use crate::billing::account::Accountant;
 use crate::billing::{HostFact, TenantFact};
 use crate::clock::{Clock, Gap};
+use crate::disk::Disk;
 use crate::id::TenantId;
 use crate::journal::{
     self, CommitError, Entry, Journal, NewActivation, NewPolicy, Opened, StoredStanding,
@@ -64,7 +65,9 @@ impl Records {
     }
 
     /// The tenants, their tokens, and the standing of their policies.
-    pub(super) fn tenancy(&mut self) -> Tenancy {
+    pub(super) fn tenancy(&mut self, options: &Options) -> Tenancy {
+        // A disk that can't be asked bounds nobody by its size.
+        let space = Disk::of(&options.data).space().map_or(u64::MAX, |space| space.total_bytes);
         Tenancy::new(
             self.journal.clone(),
             self.clock.clone(),
@@ -72,6 +75,7 @@ impl Records {
             take(&mut self.opened.tokens),
             take(&mut self.opened.standings),
             take(&mut self.opened.admissions),
+            options.ratios.disk.of(space),
         )
     }
 }

@@ -22,7 +22,7 @@ pub use jwt::{Bearer, Jwt, JwtConfig, JwtConfigError, JwtError};
 pub use operator::{OperatorToken, OperatorTokenError};
 pub use pseudonyms::{Mapping, Pseudonyms};
 pub use standings::Admission;
-pub use tenant::{Exceeded, Reservation, Share, Tenant, TooFast};
+pub use tenant::{Exceeded, Reservation, Share, Storing, Tenant, TooFast};
 
 use crate::billing::TenantFact;
 use crate::clock::Clock;
@@ -127,12 +127,15 @@ pub struct Tenancy {
     tenants: RwLock<BTreeMap<TenantId, Arc<Tenant>>>,
     tokens: RwLock<HashMap<TokenId, Arc<StoredToken>>>,
     standings: Standings,
+    /// Bytes that the host gives to disks in all.
+    disk_bytes: u64,
     /// Held from a check to the commit that depends on it.
     changing: tokio::sync::Mutex<()>,
 }
 
 impl Tenancy {
-    /// The tenancy with the state that the journal had when it was opened.
+    /// The tenancy with the state that the journal had when it was opened, on a host that gives so
+    /// many bytes to disks.
     pub fn new(
         journal: Arc<Journal>,
         clock: Clock,
@@ -140,10 +143,11 @@ impl Tenancy {
         tokens: Vec<StoredToken>,
         standings: Vec<StoredStanding>,
         admissions: Vec<StoredAdmission>,
+        disk_bytes: u64,
     ) -> Self {
         let tenant = |stored: StoredTenant| {
-            let tenant = Tenant::new(stored.id.clone(), stored.created, stored.settings);
-            (stored.id, Arc::new(tenant))
+            let StoredTenant { id, created, settings } = stored;
+            (id.clone(), Arc::new(Tenant::new(id, created, settings, disk_bytes)))
         };
         let mut tokens = tokens.into_iter().map(|token| (token.id, Arc::new(token))).collect();
         ended::forget(&mut tokens, None, clock.now());
@@ -155,6 +159,7 @@ impl Tenancy {
             tenants: RwLock::new(tenants.into_iter().map(tenant).collect()),
             tokens: RwLock::new(tokens),
             standings: Standings::new(standings, admissions),
+            disk_bytes,
             changing: tokio::sync::Mutex::default(),
         }
     }
@@ -199,7 +204,8 @@ impl Tenancy {
         let entry = Entry::of_tenant(id.clone(), at, TenantFact::Created { by: by.clone() });
         let activation = NewActivation::now(id.clone(), policy, by);
         self.journal.commit(Entry { activation: Some(activation), ..entry }).await?;
-        let tenant = Arc::new(Tenant::new(id.clone(), created, Settings::default()));
+        let tenant = Tenant::new(id.clone(), created, Settings::default(), self.disk_bytes);
+        let tenant = Arc::new(tenant);
         self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(id, tenant.clone());
         Ok(tenant)
     }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::bucket::{Bucket, Rate};
-use crate::id::{InstanceName, TenantId};
+use crate::id::{Digest, InstanceName, TenantId};
+use crate::limits::tenant as limits;
 use crate::tenant::{Limit, Settings};
 use crate::units::Instant;
 
@@ -29,6 +30,10 @@ pub struct Tenant {
     fuel_seen: AtomicU64,
     /// Shares of instances that are being made or changed, which count already.
     reserved: Mutex<HashMap<InstanceName, Share>>,
+    /// Lengths of price books and components that are being stored, and by how many requests each.
+    storing: Mutex<HashMap<Digest, (u64, usize)>>,
+    /// Bytes on disk that it may have unless an operator says so.
+    disk_bytes: u64,
 }
 
 /// The share of its tenant's limits that one instance takes.
@@ -84,12 +89,41 @@ impl Drop for Reservation {
     }
 }
 
+/// The guard of the bytes of a price book or a component that is being stored: dropping it frees
+/// them.
+#[derive(Debug)]
+pub struct Storing {
+    tenant: Arc<Tenant>,
+    digest: Digest,
+}
+
+impl Drop for Storing {
+    fn drop(&mut self) {
+        let mut storing = self.tenant.storing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, requests)) = storing.get_mut(&self.digest) {
+            *requests -= 1;
+            if *requests == 0 {
+                storing.remove(&self.digest);
+            }
+        }
+    }
+}
+
 /// A limit, with the part of a share that it is about.
 type Part = (Limit, fn(&Share) -> u64);
 
 impl Tenant {
-    pub(super) fn new(id: TenantId, created: Instant, settings: Settings) -> Self {
+    /// A tenant of a host that gives so many bytes to disks.
+    pub(super) fn new(
+        id: TenantId,
+        created: Instant,
+        settings: Settings,
+        given_bytes: u64,
+    ) -> Self {
+        let part = if id == TenantId::default_tenant() { 1 } else { limits::DISK_DIVISOR };
         Self {
+            disk_bytes: limits::DISK_BYTES_MAX.min(given_bytes / part),
+            storing: Mutex::default(),
             id,
             created,
             settings: ArcSwap::from_pointee(settings),
@@ -122,12 +156,29 @@ impl Tenant {
         self.settings.store(Arc::new(settings));
     }
 
+    /// The limit in force.
+    pub fn limit(&self, limit: Limit) -> u64 {
+        let quota = self.settings.load().quota;
+        match limit {
+            Limit::DiskBytes => quota.own(limit).unwrap_or(self.disk_bytes),
+            Limit::Instances
+            | Limit::Vcpus
+            | Limit::MemoryBytes
+            | Limit::Policies
+            | Limit::RequestsPerS
+            | Limit::FuelPerMinute
+            | Limit::StoredBytes
+            | Limit::LaunchesPerMinute
+            | Limit::EventsPerMinute => quota.get(limit),
+        }
+    }
+
     /// Counts a request at `now_ns` nanoseconds of `CLOCK_BOOTTIME`.
     ///
     /// # Errors
     /// [`TooFast`]; the request is not counted.
     pub fn count_request(&self, now_ns: u64) -> Result<(), TooFast> {
-        let most = self.settings.load().quota.get(Limit::RequestsPerS);
+        let most = self.limit(Limit::RequestsPerS);
         let rate = Rate { units: most, window_ns: SECOND_NS, burst: 2 };
         self.requests
             .take(now_ns, rate)
@@ -139,7 +190,7 @@ impl Tenant {
     /// # Errors
     /// [`TooFast`] until enough time has passed.
     pub fn check_fuel(&self, now_ns: u64, burned: u64) -> Result<(), TooFast> {
-        let most = self.settings.load().quota.get(Limit::FuelPerMinute);
+        let most = self.limit(Limit::FuelPerMinute);
         let rate = Rate { units: most, window_ns: 60 * SECOND_NS, burst: 1 };
         let seen = self.fuel_seen.fetch_max(burned, Ordering::Relaxed);
         self.fuel.spend(now_ns, rate, burned.saturating_sub(seen));
@@ -153,7 +204,7 @@ impl Tenant {
     /// # Errors
     /// [`TooFast`]; the launch is not counted.
     pub fn count_launch(&self, now_ns: u64) -> Result<(), TooFast> {
-        let most = self.settings.load().quota.get(Limit::LaunchesPerMinute);
+        let most = self.limit(Limit::LaunchesPerMinute);
         let rate = Rate { units: most, window_ns: 60 * SECOND_NS, burst: 1 };
         self.launches
             .take(now_ns, rate)
@@ -166,7 +217,7 @@ impl Tenant {
     /// # Errors
     /// [`TooFast`] until enough time has passed.
     pub fn check_events(&self, now_ns: u64, happened: u64) -> Result<(), TooFast> {
-        let most = self.settings.load().quota.get(Limit::EventsPerMinute);
+        let most = self.limit(Limit::EventsPerMinute);
         let rate = Rate { units: most, window_ns: 60 * SECOND_NS, burst: 1 };
         let seen = self.events_seen.fetch_max(happened, Ordering::Relaxed);
         self.events.spend(now_ns, rate, happened.saturating_sub(seen));
@@ -214,12 +265,32 @@ impl Tenant {
         Ok(Reservation { tenant: self.clone(), name: name.clone() })
     }
 
+    /// Reserves the bytes of a price book or a component, if the tenant may have that many.
+    /// `stored` returns those that are stored for it beside this one.
+    ///
+    /// # Errors
+    /// [`Exceeded`], or the error of `stored`.
+    pub fn store<E: From<Exceeded>>(
+        self: &Arc<Self>,
+        digest: Digest,
+        length: u64,
+        stored: impl FnOnce() -> Result<u64, E>,
+    ) -> Result<Storing, E> {
+        let mut storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: bytes stay reserved until they are among those of `stored`.
+        let others = storing.iter().filter(|(other, _)| **other != digest);
+        let others = others.map(|(_, (length, _))| *length).fold(stored()?, u64::saturating_add);
+        self.check_count(Limit::StoredBytes, others.saturating_add(length))?;
+        storing.entry(digest).or_insert((length, 0)).1 += 1;
+        Ok(Storing { tenant: self.clone(), digest })
+    }
+
     /// Checks that `wanted`, in the limit's unit, is allowed.
     ///
     /// # Errors
     /// [`Exceeded`] if it is more than the limit.
     pub fn check_count(&self, limit: Limit, wanted: u64) -> Result<(), Exceeded> {
-        let most = self.settings.load().quota.get(limit);
+        let most = self.limit(limit);
         if wanted <= most {
             Ok(())
         } else {
@@ -239,7 +310,37 @@ mod tests {
             quota.set(limit, Some(most));
         }
         let settings = Settings { quota, ..Settings::default() };
-        Arc::new(Tenant::new("acme".parse().expect("a name"), Instant(0), settings))
+        let id = "acme".parse().expect("a name");
+        Arc::new(Tenant::new(id, Instant(0), settings, u64::MAX))
+    }
+
+    #[test]
+    fn bytes_that_are_being_stored_count_already() {
+        let tenant = tenant(&[(Limit::StoredBytes, 100)]);
+        let store = |number: u8, length: u64, stored: u64| {
+            tenant.store::<Exceeded>(Digest([number; 32]), length, || Ok(stored))
+        };
+        let first = store(1, 60, 0).expect("room");
+        assert_eq!(store(2, 50, 0).map(drop).expect_err("no room").wanted, 110);
+        // The same bytes count once, as long as one of their requests is under way.
+        let again = store(1, 60, 0).expect("room");
+        drop(first);
+        store(2, 50, 0).map(drop).expect_err("no room");
+        drop(again);
+        store(2, 50, 0).expect("room");
+        store(2, 50, 60).map(drop).expect_err("no room beside what is stored");
+    }
+
+    #[test]
+    fn a_tenant_may_have_half_of_the_disk_and_the_single_user_all() {
+        let of = |id: TenantId| Tenant::new(id, Instant(0), Settings::default(), 100);
+        let other = of("acme".parse().expect("an id"));
+        assert_eq!(of(TenantId::default_tenant()).limit(Limit::DiskBytes), 100);
+        assert_eq!(other.limit(Limit::DiskBytes), 50);
+        let mut settings = Settings::default();
+        settings.quota.set(Limit::DiskBytes, Some(80));
+        other.settle(settings);
+        assert_eq!(other.limit(Limit::DiskBytes), 80);
     }
 
     fn name(text: &str) -> InstanceName {

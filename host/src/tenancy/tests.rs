@@ -31,6 +31,7 @@ fn open(folder: &Path) -> Tenancy {
         opened.tokens,
         opened.standings,
         opened.admissions,
+        u64::MAX,
     )
 }
 

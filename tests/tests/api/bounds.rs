@@ -7,6 +7,7 @@ use tallyman_tests::deadline::eventually;
 use crate::daemon;
 use crate::hypervisors::kill_vmm;
 use crate::invoices::{BOOK, put_prices_of};
+use crate::policies::fails_at_a_pause;
 
 /// A daemon with two tenants, of which the first has limits; clients of both.
 fn two(limits: Value) -> (Daemon, Api, Api) {
@@ -105,4 +106,66 @@ fn events_over_a_tenant_s_rate_refuse_requests_for_more_and_are_all_recorded() {
         other.command(&other_id, "resume");
     }
     drop(daemon);
+}
+
+#[test]
+fn books_of_a_tenant_that_come_at_once_are_no_more_than_it_may_store() {
+    /// Requests at once, each with another book.
+    const AT_ONCE: usize = 12;
+    let bytes = BOOK.len() as u64;
+    let (daemon, _first, _other) = two(json!({"stored_bytes": bytes * 2 + bytes / 2}));
+    let operator = daemon.api();
+    let put = |tenant: &str, number: usize| {
+        let price = format!("\"{:02}\"", 36 + number);
+        let book = BOOK.replace("\"36\"", &price);
+        assert_eq!(book.len() as u64, bytes);
+        let path = format!("/tenants/{tenant}/prices");
+        operator.put(&path, &serde_json::from_str(&book).expect("JSON"))
+    };
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let put = &put;
+        let asking: Vec<_> =
+            (0..AT_ONCE).map(|number| scope.spawn(move || put("acme", number))).collect();
+        asking.into_iter().map(|asked| asked.join().expect("an answer")).collect()
+    });
+    let (taken, refused): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|answer| answer.status == 200);
+    assert_eq!((taken.len(), refused.len()), (2, AT_ONCE - 2));
+    for answer in refused {
+        answer.refused(403, "quota_exceeded", "stored_bytes");
+    }
+    put("other", 0).done();
+}
+
+#[test]
+fn a_tenant_s_component_without_an_end_takes_no_time_and_memory_of_another() {
+    let loops = "(if (i32.eq (local.get $to) (i32.const 3)) (then (loop $l (br $l))))";
+    let eats = "(if (i32.eq (local.get $to) (i32.const 3)) \
+                (then (loop $l (drop (memory.grow (i32.const 16))) (br $l))))";
+    for (enter, words) in [(loops, "fuel"), (eats, "memory")] {
+        let (daemon, first, other) = two(json!({}));
+        let digest = first.upload(fails_at_a_pause(enter)).done()["digest"].clone();
+        first.put("/tenants/self/policy", &json!({"digest": digest})).done();
+        let id = first.create_running("one");
+        let others = ["one", "two", "three"].map(|name| other.create_running(name));
+        std::thread::scope(|scope| {
+            let first = &first;
+            let failing = scope.spawn(move || first.command(&id, "pause"));
+            for id in &others {
+                let paused = other.command(id, "pause");
+                assert_eq!(paused["accounting"]["status"], json!("ok"), "{paused}");
+            }
+            let paused = failing.join().expect("an answer");
+            let account = &paused["accounting"];
+            assert_eq!(account["status"], json!("degraded"), "{paused}");
+            assert!(
+                account["reason"].as_str().is_some_and(|text| text.contains(words)),
+                "{account}"
+            );
+        });
+        for id in &others {
+            other.check_time(id);
+        }
+        drop(daemon);
+    }
 }

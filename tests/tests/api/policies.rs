@@ -97,7 +97,11 @@ fn admit(api: &tallyman_tests::daemon::Api, component: Vec<u8>) -> String {
 
 /// Passes the self-test; from the year 2024 on it traps when an instance is paused.
 pub(crate) fn breaks_at_a_pause() -> Vec<u8> {
-    let enter = "(if (i32.eq (local.get $to) (i32.const 3)) (then unreachable))";
+    fails_at_a_pause("(if (i32.eq (local.get $to) (i32.const 3)) (then unreachable))")
+}
+
+/// The same, whose accounting of a fact is this: phase 3 is that of a pause.
+pub(crate) fn fails_at_a_pause(enter: &'static str) -> Vec<u8> {
     assert_eq!(Phase::ALL[3], Phase::Paused);
     let since_2024 = "(i64.gt_s (local.get $at) (i64.const 1704067200000000000))";
     Evil { enter, columns: "" }.component_with(When::Never, "{evil}", since_2024)

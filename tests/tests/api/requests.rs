@@ -361,6 +361,8 @@ fn fill_the_disk(folder: tempfile::TempDir) {
     let id = daemon.api().create_running("before");
     let gone = daemon.api().create_running("gone");
     let reader = daemon.api().tenant("acme", "tenant-reader");
+    let calm = daemon.api().tenant("calm", "tenant-admin");
+    let other = calm.create_running("other");
     let ballast = daemon.folder().join("ballast");
     let full = std::io::copy(
         &mut std::io::repeat(7),
@@ -369,6 +371,9 @@ fn fill_the_disk(folder: tempfile::TempDir) {
     assert_eq!(full.expect_err("it ends").kind(), std::io::ErrorKind::StorageFull);
     what_can_wait_is_refused(daemon.api(), &id);
     the_reserve_takes_what_happens(daemon.api(), &id);
+    // The facts of another tenant are written, too.
+    calm.command(&other, "pause");
+    calm.check_time(&other);
     daemon.stop();
     daemon.start_where_it_was();
     assert_eq!(disk_state(daemon.api()), json!("full"), "and it starts all the same");

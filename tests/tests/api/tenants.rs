@@ -123,6 +123,10 @@ fn a_tenant_gets_no_more_machines_than_it_may_and_no_files_of_the_host() {
     let id = new("a", json!({})).done()["id"].as_str().expect("an id").to_owned();
     new("b", json!({})).refused(403, "quota_exceeded", "2 instances; its limit is 1");
     new("a", json!({})).refused(409, "name_in_use", "'a'");
+    let other = daemon.api().tenant("other", "tenant-admin");
+    for name in ["a", "b"] {
+        other.create_running(name);
+    }
     let seen = admin.get("/tenants/self").done();
     assert_eq!((&seen["instances"], &seen["memory_bytes"]), (&json!(1), &json!(16 << 20)));
     admin.delete(&format!("/instances/{id}?grace_ms=0")).done();

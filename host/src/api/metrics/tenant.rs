@@ -206,13 +206,13 @@ fn of_limits(figures: &[Figures]) -> [Family; 2] {
             name: "tallyman_tenant_limit",
             help: "Most of each resource that a tenant may have.",
             samples: by_resource(&|one| {
-                let quota = one.tenant.settings().quota;
+                let tenant = &one.tenant;
                 [
-                    ("instances", quota.get(Limit::Instances)),
-                    ("vcpus", quota.get(Limit::Vcpus)),
-                    ("memory_bytes", quota.get(Limit::MemoryBytes)),
-                    ("policies", quota.get(Limit::Policies)),
-                    ("disk_bytes", quota.get(Limit::DiskBytes)),
+                    ("instances", tenant.limit(Limit::Instances)),
+                    ("vcpus", tenant.limit(Limit::Vcpus)),
+                    ("memory_bytes", tenant.limit(Limit::MemoryBytes)),
+                    ("policies", tenant.limit(Limit::Policies)),
+                    ("disk_bytes", tenant.limit(Limit::DiskBytes)),
                 ]
             }),
         },
