@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::error::ApiError;
 use super::{State, blocking};
 use crate::id::InstanceId;
+use crate::journal::wire::ChainedFact;
 use crate::journal::{FactQuery, Head};
 use crate::limits::api as limits;
 
@@ -21,9 +22,6 @@ pub(super) struct Facts {
     pub(super) lines: mpsc::Sender<Result<Event, axum::Error>>,
 }
 
-/// A line, and the number of its fact.
-type Line = (u64, String);
-
 impl Facts {
     /// Sends the last `tail` facts, and with `head` those to come, until the client disconnects or
     /// the daemon stops.
@@ -31,12 +29,10 @@ impl Facts {
         let closing = self.state.closing.clone();
         let lines = self.lines.clone();
         let told = async {
-            if tail == usize::MAX {
-                self.pass_on_all().await?;
-            } else {
-                let recent = self.last(tail).await?;
-                self.pass_on(recent).await?;
+            if tail < usize::MAX {
+                self.skip_to_last(tail).await?;
             }
+            self.pass_on_all().await?;
             let Some(mut head) = head else { return Ok(()) };
             while head.changed().await.is_ok() {
                 self.pass_on_all().await?;
@@ -53,17 +49,19 @@ impl Facts {
         }
     }
 
-    /// The last `most` of the facts that were not read yet.
-    async fn last(&mut self, most: usize) -> Result<VecDeque<Line>, ApiError> {
-        let mut lines = VecDeque::new();
+    /// Moves on to the last `most` of the facts. Only their numbers are held meanwhile.
+    async fn skip_to_last(&mut self, most: usize) -> Result<(), ApiError> {
+        let mut last = VecDeque::new();
         loop {
             let (page, is_last) = self.page().await?;
-            lines.extend(page);
-            lines.drain(..lines.len().saturating_sub(most));
+            last.extend(page.iter().map(|fact| fact.fact.seq));
+            last.drain(..last.len().saturating_sub(most));
             if is_last {
-                return Ok(lines);
+                break;
             }
         }
+        self.after = last.front().map_or(self.after, |first| first.saturating_sub(1));
+        Ok(())
     }
 
     /// Passes on the facts that were not read yet, a page at a time.
@@ -78,7 +76,7 @@ impl Facts {
     }
 
     /// The next facts that were not read yet; true beside them if there are no more.
-    async fn page(&mut self) -> Result<(VecDeque<Line>, bool), ApiError> {
+    async fn page(&mut self) -> Result<(Vec<ChainedFact>, bool), ApiError> {
         let query = FactQuery {
             after: self.after,
             through: None,
@@ -89,19 +87,15 @@ impl Facts {
         };
         let state = self.state.clone();
         let page = blocking(move || Ok(state.journal.facts(&query)?)).await?;
-        let mut lines = VecDeque::new();
-        for fact in &page.facts {
-            self.after = fact.fact.seq;
-            let line = serde_json::to_string(fact).map_err(|error| ApiError::bug(&error))?;
-            lines.push_back((self.after, line));
-        }
-        self.after = page.next.unwrap_or(self.after);
-        Ok((lines, page.next.is_none()))
+        let last = page.facts.last().map(|fact| fact.fact.seq);
+        self.after = page.next.or(last).unwrap_or(self.after);
+        Ok((page.facts, page.next.is_none()))
     }
 
-    async fn pass_on(&self, lines: VecDeque<Line>) -> Result<(), ApiError> {
-        for (seq, line) in lines {
-            let event = Event::default().id(seq.to_string()).json_data(line);
+    async fn pass_on(&self, facts: Vec<ChainedFact>) -> Result<(), ApiError> {
+        for fact in facts {
+            let line = serde_json::to_string(&fact).map_err(|error| ApiError::bug(&error))?;
+            let event = Event::default().id(fact.fact.seq.to_string()).json_data(line);
             // The client has gone.
             if self.lines.send(event).await.is_err() {
                 return Err(ApiError::stopping());

@@ -244,16 +244,8 @@ impl PolicyHost {
     pub fn examine(&self, inspected: Inspected) -> Result<Admitted, AdmissionError> {
         let Inspected { bytes, digest, world, profile } = inspected;
         let size_bytes = bytes.len();
-        let (profile, self_test, compile_ms) = match self.get(digest) {
-            Some(policy) => {
-                let self_test = selftest::run(&policy).map_err(AdmissionError::SelfTest)?;
-                (policy.profile(), self_test, 0)
-            }
-            None => {
-                let (self_test, compile_ms) = self.compile_and_test(profile, digest, &bytes)?;
-                (profile, self_test, compile_ms)
-            }
-        };
+        let (policy, self_test, compile_ms) = self.compile_and_test(profile, digest, &bytes)?;
+        let profile = policy.profile();
         Ok(Admitted { digest, world, profile, size_bytes, self_test, compile_ms })
     }
 
@@ -281,25 +273,21 @@ impl PolicyHost {
         profile: Profile,
         digest: Digest,
         bytes: &[u8],
-    ) -> Result<(SelfTest, u64), AdmissionError> {
-        let runtime = self.runtime(profile)?;
+    ) -> Result<(Arc<Policy>, SelfTest, u64), AdmissionError> {
+        let tested = |policy: &Policy| selftest::run(policy).map_err(AdmissionError::SelfTest);
         self.compilations.alone(digest, || {
+            // Whoever came first has compiled it, in a profile of its own.
+            if let Some(policy) = self.get(digest) {
+                let self_test = tested(&policy)?;
+                return Ok((policy, self_test, 0));
+            }
             let start = clock::boottime_ns();
-            let policy = match self.get(digest) {
-                // Another caller has just compiled it.
-                Some(policy) => policy,
-                None => {
-                    let component = self.compiling().component(&runtime, digest, bytes)?;
-                    prepare(&runtime, digest, &component, Some(&self.standard))?
-                }
-            };
+            let runtime = self.runtime(profile)?;
+            let component = self.compiling().component(&runtime, digest, bytes)?;
+            let policy = prepare(&runtime, digest, &component, Some(&self.standard))?;
             let ms = clock::boottime_ns().saturating_sub(start) / 1_000_000;
-            let self_test = selftest::run(&policy).map_err(|error| {
-                self.cache.remove(digest);
-                AdmissionError::SelfTest(error)
-            })?;
-            self.keep(policy);
-            Ok((self_test, ms))
+            let self_test = tested(&policy).inspect_err(|_| self.cache.remove(digest))?;
+            Ok((self.keep(policy), self_test, ms))
         })
     }
 

@@ -121,8 +121,9 @@ impl Retention {
     /// # Errors
     /// See [`RetentionError`].
     pub fn prunable(&self, before: Instant) -> Result<Vec<Considered>, RetentionError> {
-        let asked = self.pruning(before, Actor::Host)?;
-        Ok(self.journal.prunable(self.store()?.address(), &asked)?)
+        let store = self.store()?;
+        let asked = self.pruning(store.address(), before, Actor::Host)?;
+        Ok(self.journal.prunable(store.address(), &asked)?)
     }
 
     /// Prunes the next segments before an instant, some at a time.
@@ -136,17 +137,24 @@ impl Retention {
     ) -> Result<PrunedSegments, RetentionError> {
         let store = self.store()?;
         let own = self.clone();
-        let asked = tokio::task::spawn_blocking(move || own.pruning(before, by)).await;
+        let address = store.address().to_owned();
+        let asked = move || own.pruning(&address, before, by);
+        let asked = tokio::task::spawn_blocking(asked).await;
         let asked = asked.map_err(|_| RetentionError::Broken)??;
         Ok(self.journal.prune_segments(store, asked, limits::SEGMENTS_PER_CALL).await?)
     }
 
-    fn pruning(&self, before: Instant, by: Actor) -> Result<Pruning, RetentionError> {
-        let needs = match &self.bills {
-            Some(bills) => bills.needs(self.clock.now())?,
-            None => Vec::new(),
-        };
-        Ok(Pruning { before, needs, by })
+    /// The segments that may leave. What bills need is found out only where some would leave
+    /// without them: that takes as long as the bills.
+    fn pruning(&self, store: &str, before: Instant, by: Actor) -> Result<Pruning, RetentionError> {
+        let mut asked = Pruning { before, needs: Vec::new(), by };
+        let considered = self.journal.prunable(store, &asked)?;
+        if let Some(bills) = &self.bills
+            && considered.iter().any(|one| one.stays.is_none())
+        {
+            asked.needs = bills.needs(self.clock.now())?;
+        }
+        Ok(asked)
     }
 
     /// Does what is configured, again and again, as long as it is polled.

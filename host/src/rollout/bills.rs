@@ -2,8 +2,8 @@
 //! policy has measured.
 //!
 //! Both follow from the journal, and to find out takes as long as a bill. So a tenant is looked at
-//! again only once there are new facts, and no more often than that a hundredth of the time goes
-//! into looking.
+//! again only once there are new facts, or once an hour, as a period may have ended; and that no
+//! more often than that a hundredth of the time goes into looking at all tenants.
 
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant as Timer};
@@ -16,7 +16,10 @@ use crate::invoice::{Directory, EvidenceError, InvoiceError, Issuer, Named};
 /// Time between two turns.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Least time between two looks at a tenant, in lengths of the last one.
+/// Time after which a tenant is looked at without new facts: a period may have ended.
+const LOOK_AGAIN: Duration = Duration::from_secs(3_600);
+
+/// Least time between two turns, in lengths of the last one.
 const REST: u32 = 100;
 
 impl Rollout {
@@ -33,7 +36,7 @@ impl Rollout {
             look.found.stale = stale;
         } else {
             let found = Attention { stale, unrated: 0 };
-            let look = Look { found, through: 0, at: Timer::now(), took: Duration::ZERO };
+            let look = Look { found, through: 0, at: Timer::now() };
             looked.insert(tenant.clone(), look);
         }
     }
@@ -41,6 +44,7 @@ impl Rollout {
     /// Looks at the bills of all tenants in a loop, without end.
     pub(super) async fn watch_bills(self: &Arc<Self>) {
         loop {
+            let begin = Timer::now();
             for tenant in self.tenancy.tenants() {
                 let rollout = self.clone();
                 let id = tenant.id().clone();
@@ -49,17 +53,16 @@ impl Rollout {
                     tracing::warn!(%error, tenant = %tenant.id(), "a bill could not be looked at");
                 }
             }
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(LOOK_INTERVAL.max(begin.elapsed() * REST)).await;
         }
     }
 
-    /// Looks at a tenant's bills, if there are new facts and the last look was long ago.
+    /// Looks at a tenant's bills, if there are new facts or the last look was long ago.
     fn look(&self, tenant: &TenantId) -> Result<(), InvoiceError> {
         let through = self.journal.head().seq;
         if !self.is_due(tenant, through) {
             return Ok(());
         }
-        let begin = Timer::now();
         let issuer = Issuer::new(self.journal.clone(), self.policies.clone());
         let now = self.fleet.now();
         let found = issuer.compute(tenant, &self.directory(tenant), |computer, view| {
@@ -67,7 +70,7 @@ impl Rollout {
             let unrated = computer.unrated(&view, now)?.len() as u64;
             Ok::<_, InvoiceError>(Attention { stale, unrated })
         })??;
-        let look = Look { found, through, at: Timer::now(), took: begin.elapsed() };
+        let look = Look { found, through, at: Timer::now() };
         let mut looked = self.looked.0.lock().unwrap_or_else(PoisonError::into_inner);
         looked.insert(tenant.clone(), look);
         Ok(())
@@ -75,8 +78,8 @@ impl Rollout {
 
     fn is_due(&self, tenant: &TenantId, through: u64) -> bool {
         let looked = self.looked.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = |look: &Look| look.at.elapsed() >= look.took * REST;
-        looked.get(tenant).is_none_or(|look| look.through != through && is_over(look))
+        let is_old = |look: &Look| look.at.elapsed() >= LOOK_AGAIN;
+        looked.get(tenant).is_none_or(|look| look.through != through || is_old(look))
     }
 
     /// The names and tags of a tenant's instances, deleted ones included.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant as Timer};
+use std::time::Instant as Timer;
 
 use crate::id::TenantId;
 
@@ -24,7 +24,6 @@ pub(super) struct Look {
     pub(super) found: Attention,
     /// Sequence number of the journal's last fact then.
     pub(super) through: u64,
-    /// End of the look, and its length.
+    /// End of the look.
     pub(super) at: Timer,
-    pub(super) took: Duration,
 }

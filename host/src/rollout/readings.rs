@@ -20,6 +20,8 @@ struct Known {
     periods: BTreeMap<TenantId, (Instant, Instant)>,
     /// The last change that was prepared for.
     prepared: BTreeMap<TenantId, Instant>,
+    /// The tenants' prices, by the changes up to a fact.
+    prices: (u64, BTreeMap<TenantId, Arc<Timeline>>),
 }
 
 impl Rollout {
@@ -30,6 +32,12 @@ impl Rollout {
             let tenants = self.fleet.tenants_with_traffic();
             known.periods.retain(|tenant, _| tenants.contains(tenant));
             known.prepared.retain(|tenant, _| tenants.contains(tenant));
+            known.prices.1.retain(|tenant, _| tenants.contains(tenant));
+            if !tenants.is_empty()
+                && let Err(error) = self.forget_changed(&mut known).await
+            {
+                tracing::warn!(%error, "changes of prices can't be looked up");
+            }
             for tenant in tenants {
                 match self.next_change(&tenant, &mut known).await {
                     Ok(Some(at)) => self.prepare(tenant, at, &mut known),
@@ -41,6 +49,16 @@ impl Rollout {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Forgets prices if any have changed: one question for all tenants.
+    async fn forget_changed(self: &Arc<Self>, known: &mut Known) -> Result<(), RolloutError> {
+        let archive = self.journal.archive();
+        let last = blocking(move || Ok(archive.last_change_of_prices()?)).await?;
+        if known.prices.0 != last {
+            known.prices = (last, BTreeMap::new());
+        }
+        Ok(())
     }
 
     /// Has the traffic of a tenant read before a change.
@@ -65,17 +83,19 @@ impl Rollout {
         let soon = now.after(Nanos(ANNOUNCED_NS)).unwrap_or(now);
         let border = known.periods.get(tenant).filter(|&&(end, until)| now < end.min(until));
         let border = border.map(|&(end, _)| end);
-        let rollout = self.clone();
-        let whose = tenant.clone();
-        let look = move || {
-            let end = border.map_or_else(|| rollout.end_of_period(&whose, now), Ok)?;
-            Ok((end, rollout.next_plan(&whose, now)?))
+        let prices = known.prices.1.get(tenant).cloned();
+        let (end, prices) = match border.zip(prices) {
+            Some(known) => known,
+            None => self.look_up(tenant, now, border).await?,
         };
-        let (end, plan) = blocking(look).await?;
+        known.prices.1.insert(tenant.clone(), prices.clone());
         if border.is_none() {
             let until = now.after(Nanos(PERIOD_KEPT_NS)).unwrap_or(now);
             known.periods.insert(tenant.clone(), (end, until));
         }
+        let policies = self.fleet.timeline(tenant);
+        let plans = [policies.planned(now).next(), prices.planned(now).next()];
+        let plan = plans.into_iter().flatten().map(|(at, _)| at).min();
         let next = plan.map_or(end, |plan| plan.min(end));
         Ok((now < next && next <= soon).then_some(next))
     }
@@ -88,13 +108,21 @@ impl Rollout {
         Ok(period.end)
     }
 
-    /// The next planned change of a tenant's policy or prices.
-    fn next_plan(&self, tenant: &TenantId, now: Instant) -> Result<Option<Instant>, RolloutError> {
-        let changes = self.journal.archive().changes_of(tenant, Plan::Prices)?;
-        let nothing = Timeline::starting_with(Digest([0; 32]));
-        let prices = nothing.with(changes.into_iter().map(|(_, change)| change));
-        let policies = self.fleet.timeline(tenant);
-        let next = [policies.planned(now).next(), prices.planned(now).next()];
-        Ok(next.into_iter().flatten().map(|(at, _)| at).min())
+    /// The end of a tenant's period, if it is not known, and the tenant's prices.
+    async fn look_up(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        now: Instant,
+        border: Option<Instant>,
+    ) -> Result<(Instant, Arc<Timeline>), RolloutError> {
+        let rollout = self.clone();
+        let tenant = tenant.clone();
+        let look = move || {
+            let end = border.map_or_else(|| rollout.end_of_period(&tenant, now), Ok)?;
+            let changes = rollout.journal.archive().changes_of(&tenant, Plan::Prices)?;
+            let nothing = Timeline::starting_with(Digest([0; 32]));
+            Ok((end, Arc::new(nothing.with(changes.into_iter().map(|(_, change)| change)))))
+        };
+        blocking(look).await
     }
 }
