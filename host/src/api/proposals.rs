@@ -17,6 +17,7 @@ use super::{Shared, State, blocking, invoices, model, quota, rules};
 use crate::id::TenantId;
 use crate::invoice::{Act, Evidence, Proposal, Wish};
 use crate::rollout::Activation;
+use crate::tenancy::Storing;
 use crate::tenant::Plan;
 use crate::units::Instant;
 
@@ -41,32 +42,33 @@ pub(super) async fn propose(
     let act = key.act(&caller, &tenant, "propose", &asked)?;
     let at = asked.at.as_deref().map(|at| to_come(&state, at)).transpose()?;
     let reason = asked.reason.clone();
-    let wish = wish(&state, &caller, &tenant, asked).await?;
+    let (wish, _stored) = wish(&state, &caller, &tenant, asked).await?;
     let reading = state.fleet.reading();
     let proposal = state.issuer.propose(&tenant, (wish, at), reason, reading, act).await?;
     Ok((StatusCode::CREATED, Json(present(&state, &tenant, proposal))))
 }
 
-/// The change that is asked for.
+/// The change that is asked for, and the reservation of what is stored with it.
 async fn wish(
     state: &Arc<State>,
     caller: &Caller,
     tenant: &TenantId,
     asked: Propose,
-) -> Result<Wish, ApiError> {
+) -> Result<(Wish, Option<Storing>), ApiError> {
     match (asked.policy, asked.prices) {
         (Some(key), None) if asked.name.is_none() => {
             let digest = state.find_policy(caller, tenant, &key)?.digest();
-            Ok(Wish::Policy { digest, options: asked.options.into_iter().collect() })
+            let options = asked.options.into_iter().collect();
+            Ok((Wish::Policy { digest, options }, None))
         }
         (None, Some(prices)) if asked.options.is_empty() => {
             let reading = state.clone();
             let whose = tenant.clone();
             let text = blocking(move || rules::book(&reading, &whose, Some(&prices))).await?;
             let text = text.unwrap_or_default();
-            quota::check_stored(state, tenant, &text).await?;
+            let stored = quota::store(state, tenant, &text).await?;
             let name = asked.name.as_deref().map(str::parse).transpose()?;
-            Ok(Wish::Prices { text, name })
+            Ok((Wish::Prices { text, name }, Some(stored)))
         }
         _ => Err(ApiError::invalid(
             "a proposal has either `policy`, with `options`, or `prices`, with `name`",

@@ -207,6 +207,8 @@ fn is_kept(said: &TenantFact, until: Instant) -> bool {
         | TenantFact::TokenRevoked { .. }
         | TenantFact::TariffPublished { .. }
         | TenantFact::TariffDefault { .. }
+        | TenantFact::Proposed { .. }
+        | TenantFact::ProposalEnded { .. }
         | TenantFact::Invoiced { .. } => false,
     }
 }

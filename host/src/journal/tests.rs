@@ -13,6 +13,7 @@ mod prune;
 mod random;
 mod recipes;
 mod segments;
+mod upgrade;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;

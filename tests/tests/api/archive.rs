@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::{Value, json};
 use tallyman_tests::aloud::say;
 use tallyman_tests::daemon::{Api, Daemon};
+use tallyman_tests::guest;
 use tallyman_tests::objects::{BUCKET, Objects, Wrong};
 use tempfile::TempDir;
 
@@ -526,6 +527,8 @@ fn in_duckdb(folder: &Path) -> Option<Value> {
 fn the_time_in_segments_is_summed_in_duckdb() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut host = Host::with(&folder.path().display().to_string(), &[]);
+    let import = json!({"name": "tiny", "kernel": guest::tiny(), "memory_bytes_min": 16 << 20});
+    host.api().post("/images", &import).done();
     let mut expected = Vec::new();
     for name in ["web", "db"] {
         let id = host.api().create_running(name);

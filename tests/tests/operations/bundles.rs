@@ -143,17 +143,17 @@ fn a_bundle_is_as_long_after_24_periods_as_after_one() {
         life.day();
     }
     let early = life.last();
-    let before = bytes(&life.bundle(early));
+    let early = life.bundle(early);
+    let before = bytes(&early);
     for _ in 0..24 {
         life.day();
     }
     let late = life.bundle(life.last());
-    assert!(late.number >= early + 24);
+    assert!(late.number >= early.number + 24);
     assert!(late.since.is_some() && life.bundle(1).since.is_none());
     let after = bytes(&late);
     assert!(after * 10 <= before * 11, "{before} bytes after a period, {after} after 24 more");
-    let told = late.facts.iter().filter(|fact| fact.text.contains("\"entered\"")).count();
-    assert!((8..=20).contains(&told), "the facts of a period: {told}");
+    assert!(late.facts.len() <= early.facts.len() + 2, "{}", late.facts.len());
     for number in 1..=late.number {
         life.check(&json(&life.bundle(number))).unwrap_or_else(|why| panic!("{number}: {why}"));
     }
