@@ -52,6 +52,8 @@ pub mod bill {
     pub const GRACE_NS: i64 = 60_000_000_000;
     /// Longest time that an operation under way delays a close, in nanoseconds.
     pub const UNSETTLED_NS: i64 = 900_000_000_000;
+    /// Longest time that an operator can say the meter has left out, in nanoseconds: ten years.
+    pub const MISSING_NS_MAX: u64 = 315_576_000_000_000_000;
 }
 
 /// Bounds of policies.

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::authority::Authority;
+use crate::deadline::eventually;
 use crate::{guest, machine};
 
 /// Time after which a test fails that waits for something.
@@ -181,7 +182,8 @@ impl Daemon {
         }
     }
 
-    fn import_tiny(&self) {
+    /// Imports the tiny guest as the image `tiny`.
+    pub fn import_tiny(&self) {
         let import = json!({"name": "tiny", "kernel": guest::tiny(), "memory_bytes_min": 16 << 20});
         self.api().post("/images", &import).done();
     }
@@ -247,6 +249,16 @@ impl Daemon {
         let mut child = self.child.take().expect("it is up");
         child.kill().and_then(|()| child.wait()).expect("a child of ours");
         self.api = None;
+    }
+
+    /// Waits for the daemon's own end.
+    ///
+    /// # Panics
+    /// Panics if it has not ended within a minute.
+    pub fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it is up");
+        self.api = None;
+        eventually("end of the daemon", || child.try_wait().expect("a child of ours"))
     }
 
     /// Stops the daemon, has its journal verified, and proves that everything that it had

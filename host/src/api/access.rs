@@ -109,6 +109,9 @@ pub(super) const DECISIONS: &[(&str, &str, &[Role])] = &[
     ("POST", "/tenants/{id}/proposals/{number}/accept", CHARGING),
     // Whoever proposed it may take it back.
     ("POST", "/tenants/{id}/proposals/{number}/decline", DECLINING),
+    // It concerns all tenants.
+    ("GET", "/gaps", NOBODY_ELSE),
+    ("POST", "/gaps/{fact}/settlement", NOBODY_ELSE),
     ("PUT", "/tenants/{id}/tariff", CHARGING),
     // A tariff is for many tenants.
     ("GET", "/tariffs", NOBODY_ELSE),

@@ -7,7 +7,10 @@ use axum::extract::State as Extract;
 use axum::http::HeaderMap;
 
 use super::auth;
-use super::model::{DiskHealth, DiskState, HeadsHealth, Health, JournalHead, Timestamp};
+use super::model::{
+    DiskHealth, DiskState, GapsHealth, HeadsHealth, Health, JournalHead, Timestamp,
+};
+use super::present::timestamp;
 use super::{Shared, State};
 use crate::tenant::Role;
 
@@ -44,6 +47,20 @@ fn heads(state: &State) -> HeadsHealth {
     }
 }
 
+/// The times between two boots that nobody has settled; none without any.
+fn gaps(state: &State) -> Option<GapsHealth> {
+    let open = state.issuer.open_gaps().ok()?;
+    let since = open.since?;
+    Some(GapsHealth {
+        open: open.count,
+        since: timestamp(state, since),
+        claimed_ns: open.claimed_ns,
+        remedy: "nothing proves how long the host was off; `tallyman gap list` shows each, and \
+                 `tallyman gap settle` says how long it was, or that it is worth nothing"
+            .into(),
+    })
+}
+
 /// The alerts that a caller may know of: those of its tenant, or all of the host for whoever runs
 /// or watches it. Without a token there are none.
 fn alerts(state: &State, headers: &HeaderMap) -> u64 {
@@ -69,7 +86,10 @@ pub(super) async fn get_health(Extract(state): Shared, headers: HeaderMap) -> Js
         alerts,
         journal: JournalHead { seq: head.seq, hash: head.hash.to_string() },
         set_aside: state.fleet.set_aside(),
+        strays: state.fleet.strays().len() as u64,
+        halted: state.fleet.halted().len() as u64,
         disk: disk(&state),
         heads: heads(&state),
+        gaps: gaps(&state),
     })
 }

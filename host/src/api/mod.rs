@@ -24,6 +24,7 @@ mod exec;
 mod exports;
 mod files;
 mod fleet;
+mod gaps;
 mod health;
 mod idempotency;
 mod images;

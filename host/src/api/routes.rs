@@ -11,9 +11,9 @@ use utoipa_axum::routes;
 
 use super::{
     State, activations, acts, auth, automation, capabilities, compat, dashboard, error, events,
-    exec, exports, files, fleet, health, images, instances, invoices, journal, kept, logs, metrics,
-    names, nap, one_offs, openapi, policies, proofs, proposals, resources, rules, sessions,
-    shadows, snapshots, stream, tariffs, tenants, tokens, withdrawals,
+    exec, exports, files, fleet, gaps, health, images, instances, invoices, journal, kept, logs,
+    metrics, names, nap, one_offs, openapi, policies, proofs, proposals, resources, rules,
+    sessions, shadows, snapshots, stream, tariffs, tenants, tokens, withdrawals,
 };
 use crate::limits;
 
@@ -100,6 +100,8 @@ fn guarded() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(proposals::list_proposals, proposals::propose))
         .routes(routes!(proposals::accept_proposal))
         .routes(routes!(proposals::decline_proposal))
+        .routes(routes!(gaps::list_gaps))
+        .routes(routes!(gaps::settle_gap))
         .routes(routes!(tariffs::list_tariffs))
         .routes(routes!(tariffs::set_default_tariff))
         .routes(routes!(tariffs::publish_tariff))

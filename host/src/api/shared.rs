@@ -71,7 +71,7 @@ const fn text(
 }
 
 /// All path parameters. The first match by name and prefix counts.
-const PATH_PARAMETERS: [PathParameter; 14] = [
+const PATH_PARAMETERS: [PathParameter; 15] = [
     text(
         "InstanceKey",
         "/instances/{id}",
@@ -115,6 +115,13 @@ const PATH_PARAMETERS: [PathParameter; 14] = [
         name: "number",
         is_number: true,
         description: "The number of an invoice or a correction",
+    },
+    PathParameter {
+        component: "GapFact",
+        paths: "/gaps/{fact}",
+        name: "fact",
+        is_number: true,
+        description: "The number of the fact that records the gap",
     },
     text("TokenId", "/tokens/{id}", "id", "The token's id, or a unique prefix of it"),
 ];

@@ -130,6 +130,8 @@ pub enum HostFact {
         /// Time that the meter has counted instead, in nanoseconds.
         counted_ns: u64,
     },
+    /// An operator has said how long a time was of which only the minimum is known.
+    GapSettled(GapSettled),
     /// The host was suspended, and with it everything that runs. The meter has counted that time.
     Suspended {
         /// Length of the suspension in nanoseconds; it ended shortly before the fact.
@@ -157,6 +159,22 @@ pub struct Heard {
     pub link: Digest,
     /// Instant on the host's meter clock up to which the host had no further facts.
     pub until: Instant,
+}
+
+/// An operator's word on a time that the meter has left out. The one-off charges of the tenants
+/// whom it concerns are the facts that follow this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GapSettled {
+    /// Sequence number of the fact that records the gap.
+    pub gap: u64,
+    /// Time that the meter has left out, in nanoseconds; 0 for none.
+    pub missing_ns: u64,
+    /// Number of the one-off charges that follow.
+    pub charges: u64,
+    /// The reason, in words.
+    pub reason: String,
+    /// The operator.
+    pub by: Actor,
 }
 
 /// A segment: facts in an immutable file.
@@ -210,6 +228,7 @@ impl HostFact {
             Self::Started { .. }
             | Self::ClockStepped { .. }
             | Self::TimeUnknown { .. }
+            | Self::GapSettled(_)
             | Self::Suspended { .. }
             | Self::Heard(_) => false,
         }
@@ -223,7 +242,11 @@ impl HostFact {
             | Self::ClockStepped { .. }
             | Self::TimeUnknown { .. }
             | Self::Suspended { .. } => true,
-            Self::Sealed(_) | Self::Archived(_) | Self::Pruned(_) | Self::Heard(_) => false,
+            Self::Sealed(_)
+            | Self::Archived(_)
+            | Self::Pruned(_)
+            | Self::Heard(_)
+            | Self::GapSettled(_) => false,
         }
     }
 }

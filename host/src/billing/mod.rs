@@ -15,7 +15,7 @@ pub mod zones;
 
 pub use biller::{currency, decimal, per};
 pub use fact::{
-    About, Archived, BootId, Counted, Dated, Entered, Fact, GapReason, Heard, HostFact,
+    About, Archived, BootId, Counted, Dated, Entered, Fact, GapReason, GapSettled, Heard, HostFact,
     InstanceFact, Pruned, Reading, Sealed, TenantFact,
 };
 pub use substitute::Substitutes;

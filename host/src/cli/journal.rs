@@ -340,6 +340,10 @@ fn details(what: &What) -> String {
         What::TimeUnknown { reason, claimed_ns, counted_ns } => {
             format!("{reason}: {claimed_ns} ns by the wall clock, {counted_ns} ns counted")
         }
+        What::GapSettled { gap, missing_ns, charges, reason, by } => {
+            let by = who(Some(by));
+            format!("gap {gap}: {missing_ns} ns, {charges} charges{by}: {reason}")
+        }
         What::HostSuspended { duration_ns } => format!("for {duration_ns} ns"),
         What::HostHeard { host, upto, .. } => format!("{host} up to its fact {upto}"),
         What::SegmentSealed { digest, first, last, bytes, .. } => {

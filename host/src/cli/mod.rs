@@ -23,6 +23,7 @@ mod export;
 mod failure;
 mod fleet;
 mod follow;
+mod gap;
 mod global;
 mod guest_network;
 mod image;
@@ -119,6 +120,9 @@ enum Command {
     /// Named price books with versions, for many tenants
     #[command(subcommand)]
     Tariff(tariff::Command),
+    /// Time between two boots that no clock has proved: show it, and settle it
+    #[command(subcommand)]
+    Gap(gap::Command),
     /// Rate intervals in a file by a price book; needs no daemon
     Rate(rate::Rate),
     /// Show and change the agreement on a tenant's billing periods
@@ -226,10 +230,19 @@ fn health_text(health: &api::model::Health) -> String {
             format!("; {folders} folders of unknown instances are in the data folder's `set-aside`")
         }
     };
+    let strays = match health.strays {
+        0 => String::new(),
+        strays => format!("; {strays} processes of machines are on no record: see the log"),
+    };
+    let halted = match health.halted {
+        0 => String::new(),
+        halted => format!("; {halted} processes of machines are stopped or frozen: see the log"),
+    };
     let disk = health.disk.as_ref().map(disk_text).unwrap_or_default();
+    let gaps = health.gaps.as_ref().map(gap::health_text).unwrap_or_default();
     let head = &health.journal;
     format!(
-        "{} (version {}){alerts}{aside}{disk}\njournal: fact {}, {}",
+        "{} (version {}){alerts}{aside}{strays}{halted}{disk}{gaps}\njournal: fact {}, {}",
         health.status, health.version, head.seq, head.hash
     )
 }
@@ -263,6 +276,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Invoice(command) => command.run(&global).await,
         Command::Proposal(command) => command.run(&global).await,
         Command::Tariff(command) => command.run(&global).await,
+        Command::Gap(command) => command.run(&global).await,
         Command::Rate(rate) => rate.run(&global).await,
         Command::Agreement(command) => command.run(&global).await,
         Command::Journal(command) => command.run(&global).await,

@@ -16,6 +16,7 @@ use super::evidence::{Evidence, EvidenceError};
 use super::free;
 use super::issue::Goal;
 use super::naming::Naming;
+use super::open_gaps::Gaps;
 use super::period::Period;
 use super::rules::Overriding;
 use super::view::View;
@@ -56,6 +57,7 @@ pub struct Issuer {
     /// Summaries of books that were asked for.
     summaries: Arc<Mutex<HashMap<Digest, BookSummary>>>,
     letterhead: Letterhead,
+    gaps: Arc<Gaps>,
 }
 
 /// The row of a price book in a list.
@@ -79,8 +81,14 @@ impl std::fmt::Debug for Issuer {
 impl Issuer {
     /// An issuer of documents of `journal`, computed by the components of `policies`.
     pub fn new(journal: Arc<Journal>, policies: Arc<PolicyHost>) -> Self {
-        let letterhead = Letterhead::default();
-        Self { journal, policies, issuing: Arc::default(), summaries: Arc::default(), letterhead }
+        Self {
+            journal,
+            policies,
+            issuing: Arc::default(),
+            summaries: Arc::default(),
+            letterhead: Letterhead::default(),
+            gaps: Arc::default(),
+        }
     }
 
     /// Names the issuer on the documents to come.
@@ -329,6 +337,11 @@ impl Issuer {
     /// The engine.
     pub(super) fn policies(&self) -> &PolicyHost {
         &self.policies
+    }
+
+    /// The times that the meter has left out.
+    pub(super) fn gaps(&self) -> &Gaps {
+        &self.gaps
     }
 
     /// The lock under which a tenant's documents and prices change.

@@ -100,7 +100,7 @@ impl Issuer {
     }
 
     /// The currency of a one-off that can be billed.
-    fn check_one_off(
+    pub(super) fn check_one_off(
         &self,
         tenant: &TenantId,
         asked: &NewOneOff,

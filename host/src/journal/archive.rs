@@ -10,12 +10,12 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::watch;
 
 use super::copies::CopyStores;
-use super::entry::{Activation, Head, StoredInstance, StoredInvoice, StoredPrices};
+use super::entry::{Activation, Head, StoredGap, StoredInstance, StoredInvoice, StoredPrices};
 use super::error::{ReadError, VerifyError};
 use super::hosts::{self, Hosts};
 use super::period::{self, SpanQuery};
 use super::read::{self, Readers};
-use super::schema::{int, uint};
+use super::schema::{int, uint, uint_or_null};
 use super::single::{self, fact};
 use super::verify::{LostLog, database};
 use super::wire::ChainedFact;
@@ -425,6 +425,28 @@ impl Archive {
     /// See [`ReadError`].
     pub fn calendar(&self) -> Result<Vec<(u64, Instant, i64)>, ReadError> {
         single::calendar(&self.readers)
+    }
+
+    /// Returns the times between two boots of which only the minimum is known, ascending.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn gaps(&self) -> Result<Vec<StoredGap>, ReadError> {
+        let sql = "SELECT gap.fact, meter_ns, reason, claimed_ns, counted_ns, gap_settled.fact \
+                   FROM gap LEFT JOIN gap_settled ON gap = gap.fact ORDER BY gap.fact";
+        self.readers.with(|db| {
+            let gap = |row: &rusqlite::Row<'_>| {
+                Ok(StoredGap {
+                    fact: uint(row, 0)?,
+                    until: Instant(row.get(1)?),
+                    reason: row.get(2)?,
+                    claimed_ns: row.get(3)?,
+                    counted_ns: uint(row, 4)?,
+                    settled: uint_or_null(row, 5)?,
+                })
+            };
+            Ok(db.prepare_cached(sql)?.query_map([], gap)?.collect::<rusqlite::Result<_>>()?)
+        })
     }
 
     /// Returns the bytes of a price book or an invoice; none if no document has this digest.

@@ -414,6 +414,30 @@ pub struct StoredInstance {
     pub deleted: Option<u64>,
 }
 
+/// A time between two boots of which only the minimum is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredGap {
+    /// Sequence number of the fact that records it.
+    pub fact: u64,
+    /// Instant of that fact: the first start of the daemon after the gap.
+    pub until: Instant,
+    /// The reason not to trust the wall clock.
+    pub reason: String,
+    /// Time that has passed by the wall clock, in nanoseconds; negative where it was set back.
+    pub claimed_ns: i64,
+    /// Time that the meter has counted instead, in nanoseconds.
+    pub counted_ns: u64,
+    /// Sequence number of the fact that settles it; none while it is open.
+    pub settled: Option<u64>,
+}
+
+impl StoredGap {
+    /// The instant up to which the boot before is known.
+    pub fn from(&self) -> Instant {
+        Instant(self.until.0.saturating_sub_unsigned(self.counted_ns))
+    }
+}
+
 /// An activation of a policy that is in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activation {

@@ -61,8 +61,8 @@ pub use counted::CountedQuery;
 pub use entry::{
     Activation, Alive, Durability, EarlierBoot, Entry, FactHash, FirstTry, Head, InstanceEntry,
     InstanceWrite, NewActivation, NewInvoice, NewPolicy, NewPrices, NewWithdrawal, Opened, Receipt,
-    RequestKey, Row, StoredAdmission, StoredInstance, StoredInvoice, StoredPolicy, StoredPrices,
-    StoredStanding, StoredTenant, StoredToken,
+    RequestKey, Row, StoredAdmission, StoredGap, StoredInstance, StoredInvoice, StoredPolicy,
+    StoredPrices, StoredStanding, StoredTenant, StoredToken,
 };
 pub use error::{CommitError, Damage, Flaw, OpenError, Place, ReadError, VerifyError};
 pub use figures::{Counted, Figures};

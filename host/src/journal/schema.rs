@@ -29,7 +29,7 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// The steps that create the tables. A published step is never changed: a database of an earlier
 /// version takes the steps that it lacks.
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 15] = [
     FACTS,
     TENANTS,
     INVOICES,
@@ -44,6 +44,7 @@ const STEPS: [&str; 14] = [
     HEARD,
     COPIES,
     BY_TENANT,
+    GAPS,
 ];
 
 /// The columns of `history` are a view on the facts' text: they can't disagree with what was
@@ -322,6 +323,25 @@ INSERT INTO tenant_fact SELECT body ->> '$.tenant', seq FROM fact
 CREATE INDEX activation_of ON activation (tenant, fact);
 CREATE INDEX prices_of ON prices (tenant, fact);
 CREATE INDEX rule_fact_of ON rule_fact (tenant, fact);
+";
+
+/// The times between two boots of which only the minimum is known, and which of them are settled.
+const GAPS: &str = "
+CREATE TABLE gap (
+  fact INTEGER PRIMARY KEY,
+  meter_ns INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  claimed_ns INTEGER NOT NULL,
+  counted_ns INTEGER NOT NULL
+) STRICT;
+INSERT INTO gap
+  SELECT seq, body ->> '$.meter_ns', body ->> '$.reason', body ->> '$.claimed_ns',
+    body ->> '$.counted_ns' FROM fact
+  WHERE seq IN (SELECT fact FROM calendar) AND body ->> '$.kind' = 'time-unknown';
+CREATE TABLE gap_settled (
+  fact INTEGER PRIMARY KEY,
+  gap INTEGER NOT NULL
+) STRICT;
 ";
 
 /// The header of a database file.

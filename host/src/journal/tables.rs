@@ -13,8 +13,10 @@ use crate::id::Digest;
 use crate::tenant::Move;
 
 /// The derived tables, each with its derived columns, the key first.
-pub(super) const DERIVED: [(&str, &str); 15] = [
+pub(super) const DERIVED: [(&str, &str); 17] = [
     ("calendar", "fact, meter_ns, wall_ns"),
+    ("gap", "fact, meter_ns, reason, claimed_ns, counted_ns"),
+    ("gap_settled", "fact, gap"),
     ("policy_fact", "fact, tenant, digest"),
     ("tenant_fact", "fact, tenant"),
     ("tenant", "id, created, changed"),
@@ -49,10 +51,19 @@ pub(super) fn index_host(
             return insert(db, sql, &[&int(record.seq), &pruned.digest.to_string()]);
         }
         HostFact::Heard(heard) => return index_heard(db, heard, record),
-        HostFact::Started { .. }
-        | HostFact::ClockStepped { .. }
-        | HostFact::TimeUnknown { .. }
-        | HostFact::Suspended { .. } => {}
+        HostFact::GapSettled(settled) => {
+            let sql = "INSERT INTO gap_settled (fact, gap) VALUES (?1, ?2)";
+            return insert(db, sql, &[&int(record.seq), &int(settled.gap)]);
+        }
+        HostFact::TimeUnknown { reason, claimed_ns, counted_ns } => {
+            let sql = "INSERT INTO gap (fact, meter_ns, reason, claimed_ns, counted_ns)
+                       VALUES (?1, ?2, ?3, ?4, ?5)";
+            let counted_ns = int(*counted_ns);
+            let values: [&dyn ToSql; 5] =
+                [&int(record.seq), &record.meter_ns, &reason.as_str(), claimed_ns, &counted_ns];
+            insert(db, sql, &values)?;
+        }
+        HostFact::Started { .. } | HostFact::ClockStepped { .. } | HostFact::Suspended { .. } => {}
     }
     insert(
         db,

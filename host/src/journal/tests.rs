@@ -632,6 +632,7 @@ async fn where_a_policy_stands_is_told_by_the_last_fact_about_it() {
 
 /// Makes a database of the version before instances and milestones said where they stand.
 const TO_VERSION_8: &str = "
+    DROP TABLE IF EXISTS gap; DROP TABLE IF EXISTS gap_settled;
     DROP TABLE IF EXISTS tenant_fact; DROP INDEX IF EXISTS activation_of;
     DROP INDEX IF EXISTS prices_of; DROP INDEX IF EXISTS rule_fact_of;
     DROP TABLE segment_archived; DROP TABLE segment_pruned;

@@ -95,6 +95,20 @@ pub enum What {
         /// Time that the meter has counted instead, in nanoseconds.
         counted_ns: u64,
     },
+    /// An operator has said how long a time was of which only the minimum is known. The one-off
+    /// charges of the tenants whom it concerns are the facts that follow.
+    GapSettled {
+        /// Number of the fact that records the gap.
+        gap: u64,
+        /// Time that the meter has left out, in nanoseconds.
+        missing_ns: u64,
+        /// Number of the one-off charges that follow.
+        charges: u64,
+        /// The reason, in words.
+        reason: String,
+        /// The actor who settled it.
+        by: String,
+    },
     /// The host was suspended, and with it all instances.
     HostSuspended {
         /// Duration of the suspension in nanoseconds; it ended just before the fact.
@@ -475,6 +489,7 @@ kinds!(
     HostStarted = "host-started",
     ClockStepped = "clock-stepped",
     TimeUnknown = "time-unknown",
+    GapSettled = "gap-settled",
     HostSuspended = "host-suspended",
     SegmentSealed = "segment-sealed",
     SegmentArchived = "segment-archived",

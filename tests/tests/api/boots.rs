@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::getuid;
 use serde_json::{Value, json};
-use tallyman_tests::daemon::Daemon;
-use tallyman_tests::machine::LOOK_AGAIN;
+use tallyman_tests::daemon::{Api, Daemon};
+use tallyman_tests::deadline::eventually;
 use tempfile::TempDir;
 
 use crate::PROGRAM;
@@ -127,9 +127,7 @@ impl Host {
     }
 
     fn await_step(&self) {
-        while self.facts("clock-stepped").is_empty() {
-            std::thread::sleep(LOOK_AGAIN);
-        }
+        eventually("step of the clock", || (!self.facts("clock-stepped").is_empty()).then_some(()));
     }
 
     /// The meter now, in seconds.
@@ -229,4 +227,89 @@ fn a_clock_that_was_stepped_in_its_boot_bills_nobody_for_the_step() {
     let passed = host.meter_s() - began;
     assert!((3_600..=3_600 + TAKES_S_MAX).contains(&passed), "{passed} s for an hour");
     assert_eq!(host.facts("time-unknown"), [] as [Value; 0]);
+}
+
+/// The prices of the example 18a of `docs/bill.md`.
+const HELD: &str = r#"{"currency": "EUR", "prices": [
+    {"id": "sleep", "rule": "sleep", "meter": "standby", "per": "instance-hour", "price": "0.02"},
+    {"id": "off", "rule": "off", "meter": "stopped", "per": "instance-hour", "price": "0.001"}]}"#;
+
+/// Puts two instances into standby and stops a third one.
+fn hold_three(daemon: &Daemon) {
+    daemon.import_tiny();
+    let book: Value = serde_json::from_str(HELD).expect("JSON");
+    daemon.api().put("/tenants/default/prices", &book).done();
+    for (name, act, state) in
+        [("a", "standby", "Standby"), ("b", "standby", "Standby"), ("c", "stop", "Stopped")]
+    {
+        let new = json!({"name": name, "image": "tiny"});
+        daemon.api().post("/instances", &new).done();
+        daemon.api().wait(name, "Running");
+        daemon.api().command(name, act);
+        daemon.api().wait(name, state);
+    }
+}
+
+/// The settlement of a gap, as an operator asks for it.
+fn word(missing: &str, dry: bool) -> Value {
+    json!({"missing": missing, "reason": "no power", "dry_run": dry})
+}
+
+/// A gap of six hours is open in `/health`. Returns the number of its fact.
+fn shown_gap(api: &Api) -> Value {
+    let health = api.get("/health").done();
+    assert_eq!(health["gaps"]["open"], json!(1), "{health}");
+    let claimed_s = health["gaps"]["claimed_ns"].as_u64().expect("a number") / 1_000_000_000;
+    let off_s = 6 * 3_600 - BOOT_AGE_S.unsigned_abs();
+    let lasted = TAKES_S_MAX.unsigned_abs();
+    assert!((off_s - lasted..=off_s + lasted).contains(&claimed_s), "{health}");
+    let gap = api.get("/gaps").done()[0].clone();
+    assert_eq!((&gap["reason"], &gap["settled"]), (&json!("not-synchronised"), &json!(null)));
+    gap["fact"].clone()
+}
+
+/// Settles a gap; returns the settlement.
+fn settle(api: &Api, gap: &Value) -> Value {
+    let path = format!("/gaps/{gap}/settlement");
+    let tried = api.post(&path, &word("6h", true)).done();
+    assert_eq!((&tried["charges"][0]["amount"], &tried["fact"]), (&json!("0.24"), &json!(null)));
+    api.post("/gaps/1/settlement", &word("6h", false)).refused(404, "no_such_gap", "");
+    let settled = api.post(&path, &word("6h", false)).done();
+    assert_eq!(settled["charges"][0]["amount"], json!("0.24"), "{settled}");
+    let again = api.post(&path, &word("6h", false)).done();
+    assert_eq!(again, settled, "the same word again changes nothing");
+    api.post(&path, &word("7h", false)).refused(409, "gap_settled", "");
+    assert_eq!(api.get("/gaps").done()[0]["settled"], settled);
+    assert_eq!(api.get("/health").done().get("gaps"), None);
+    settled
+}
+
+#[test]
+fn a_gap_is_shown_and_an_operator_s_word_is_a_line_of_each_bill() {
+    let mut host = Host::new();
+    host.start(boot(1, 0, true));
+    hold_three(host.daemon());
+    host.stop();
+    host.start(boot(2, 6 * 3_600, false));
+    let api = host.daemon().api();
+    let gap = shown_gap(api);
+    let settled = settle(api, &gap);
+    let close = json!({"to": "now", "at_once": true});
+    let closed = api.post("/tenants/default/invoice/close", &close).done();
+    let sum = &closed["documents"][0]["adjustments"][0];
+    assert_eq!((&sum["id"], &sum["amount"]), (&settled["charges"][0]["id"], &json!("0.24")));
+    let reason = sum["reason"].as_str().expect("a text");
+    assert_eq!(reason, format!("21600 s without a clock (gap {gap}): no power"));
+
+    host.stop();
+    host.start(boot(3, 0, false));
+    let api = host.daemon().api();
+    let gaps = api.get("/gaps").done();
+    assert_eq!((gaps.as_array().map(Vec::len), &gaps[0]["settled"]), (Some(2), &settled));
+    let path = format!("/gaps/{}/settlement", gaps[1]["fact"]);
+    let free = api.post(&path, &word("0s", false)).done();
+    assert_eq!(free["charges"], json!([]), "example 18b");
+    host.stop();
+    let verified = host.daemon().command(&["journal", "verify", "--json"]).output().expect("run");
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
 }

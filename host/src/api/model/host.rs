@@ -24,12 +24,38 @@ pub struct Health {
     /// Number of instance folders that the journal does not know. They were moved into the data
     /// folder's `set-aside` and stay there until an operator removes them.
     pub set_aside: u64,
+    /// Number of processes of machines that no record knows. They are never ended; the daemon's log
+    /// names them.
+    #[serde(default)]
+    pub strays: u64,
+    /// Number of processes of machines that somebody outside has stopped or frozen, for half a
+    /// minute at least. They do nothing; the daemon's log names them, with the remedy.
+    #[serde(default)]
+    pub halted: u64,
     /// The space of the data folder's disk; absent if it can't be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskHealth>,
     /// The signed heads of the journal.
     #[serde(default)]
     pub heads: HeadsHealth,
+    /// The times between two boots that nothing proves and nobody has settled; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gaps: Option<GapsHealth>,
+}
+
+/// The times between two boots that nothing proves and nobody has settled: the meter goes on
+/// without them, so that nobody is billed for them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GapsHealth {
+    /// Number of them.
+    pub open: u64,
+    /// The last instant that is known before the first of them.
+    pub since: Timestamp,
+    /// Nanoseconds that have passed in them by the wall clock beyond what the meter has counted.
+    /// Nothing proves that; a wall clock that was set back claims nothing.
+    pub claimed_ns: u64,
+    /// The way to settle them, in words.
+    pub remedy: String,
 }
 
 /// The signed heads of the journal, and how far they are published.

@@ -9,7 +9,7 @@ use super::super::tables::MILESTONE_FACTS;
 use super::super::verify::UNCOVERED;
 use super::*;
 use crate::billing::agreement::Agreement;
-use crate::billing::{Archived, Heard, Pruned};
+use crate::billing::{Archived, GapReason, GapSettled, Heard, Pruned};
 
 /// A journal in which no table is empty, closed.
 async fn folder_with_everything() -> TempDir {
@@ -28,6 +28,12 @@ async fn folder_with_everything() -> TempDir {
         Heard { host: "h1".parse().unwrap(), seq: 1, link: Digest::of(b"link"), until: Instant(1) };
     let heard = Entry::of_host(opened.clock.reading(), HostFact::Heard(heard));
     journal.commit(heard).await.unwrap();
+    let reason = GapReason::WentBack;
+    let gap = HostFact::TimeUnknown { reason, claimed_ns: -5, counted_ns: 7 };
+    journal.commit(Entry::of_host(opened.clock.reading(), gap)).await.unwrap();
+    let settled = GapSettled { gap: 5, missing_ns: 7, charges: 0, reason: "none".into(), by: by() };
+    let settled = HostFact::GapSettled(settled);
+    journal.commit(Entry::of_host(opened.clock.reading(), settled)).await.unwrap();
     let digest = Digest::of(b"segment");
     let archived = Archived { digest, store: "s3://a".into(), object: "h1/1-2.parquet".into() };
     let pruned = Pruned { digest, by: by() };

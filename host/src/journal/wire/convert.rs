@@ -9,8 +9,8 @@ use super::{FactRecord, Kind, What};
 use crate::billing::agreement::Agreement;
 use crate::billing::decimal::Decimal;
 use crate::billing::{
-    About, BootId, Counted, Entered, Fact, Heard, HostFact, InstanceFact, Reading, Sealed,
-    TenantFact,
+    About, BootId, Counted, Entered, Fact, GapSettled, Heard, HostFact, InstanceFact, Reading,
+    Sealed, TenantFact,
 };
 use crate::id::{IdError, InstanceId};
 use crate::tenant::{self, FallbackOrder, Move, Quota, Settings};
@@ -55,6 +55,15 @@ impl From<&HostFact> for What {
                 claimed_ns: *claimed_ns,
                 counted_ns: *counted_ns,
             },
+            HostFact::GapSettled(GapSettled { gap, missing_ns, charges, reason, by }) => {
+                What::GapSettled {
+                    gap: *gap,
+                    missing_ns: *missing_ns,
+                    charges: *charges,
+                    reason: reason.clone(),
+                    by: by.to_string(),
+                }
+            }
             HostFact::Suspended { duration_ns } => {
                 What::HostSuspended { duration_ns: *duration_ns }
             }
@@ -281,6 +290,15 @@ impl TryFrom<&What> for Family {
                 claimed_ns: *claimed_ns,
                 counted_ns: *counted_ns,
             }),
+            What::GapSettled { gap, missing_ns, charges, reason, by } => {
+                host(HostFact::GapSettled(GapSettled {
+                    gap: *gap,
+                    missing_ns: *missing_ns,
+                    charges: *charges,
+                    reason: reason.clone(),
+                    by: by.parse()?,
+                }))
+            }
             What::HostSuspended { duration_ns } => {
                 host(HostFact::Suspended { duration_ns: *duration_ns })
             }

@@ -27,6 +27,7 @@ impl FactRecord {
             What::SegmentSealed { .. }
             | What::SegmentArchived { .. }
             | What::SegmentPruned { .. }
+            | What::GapSettled { .. }
             | What::HostHeard { .. } => HOST,
             What::PolicyAdmitted { .. }
             | What::PolicyActivated { .. }

@@ -6,10 +6,11 @@ use crate::billing::{About, Fact};
 use crate::{tenant, vm};
 
 /// One fact of each kind, as it has been hashed since the first version.
-const TEXTS: [&str; 34] = [
+const TEXTS: [&str; 35] = [
     r#""kind":"host-started","version":"0.1.0"}"#,
     r#""kind":"clock-stepped","step_ns":-9223372036854775808}"#,
     r#""kind":"time-unknown","reason":"never-synchronised","claimed_ns":-5,"counted_ns":7}"#,
+    r#""kind":"gap-settled","gap":3,"missing_ns":7,"charges":2,"reason":"no","by":"operator"}"#,
     r#""kind":"host-suspended","duration_ns":7}"#,
     r#""kind":"segment-sealed","digest":"0a00000000000000000000000000000000000000000000000000000000000000","first":1,"last":7,"before":"0000000000000000000000000000000000000000000000000000000000000000","link":"0a00000000000000000000000000000000000000000000000000000000000000","recorded_until_ns":5,"meter_from_ns":-5,"bytes":9}"#,
     r#""kind":"segment-archived","digest":"0a00000000000000000000000000000000000000000000000000000000000000","store":"s3://bucket/prefix","object":"h1/1-7.parquet"}"#,
