@@ -750,6 +750,7 @@ impl Launches for DoubleHypervisor {
             start_ticks: u64::from(*incarnation),
             instance: id.to_string(),
             incarnation: Some(*incarnation),
+            is_halted: false,
         };
         Ok(living.map(process).collect())
     }

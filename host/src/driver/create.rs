@@ -70,7 +70,9 @@ impl Host {
             }
             Err(error) => {
                 self.release(network.as_ref());
-                if let Err(left) = discard(&folder).await {
+                if !error.may_be_recorded()
+                    && let Err(left) = discard(&folder).await
+                {
                     tracing::warn!(error = %left, "the folder of a refused instance is left");
                 }
                 // The caller may have gone away.

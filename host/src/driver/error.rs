@@ -226,6 +226,12 @@ pub enum FleetError {
 }
 
 impl FleetError {
+    /// Returns whether what was to be recorded may be on disk: the next start decides, and needs
+    /// all that it may find on record.
+    pub(super) fn may_be_recorded(&self) -> bool {
+        matches!(self, FleetError::Stopping)
+    }
+
     /// Returns whether the command can't be undone and its outcome is not known: its intent stays
     /// on record.
     pub(super) fn leaves_intent(&self) -> bool {

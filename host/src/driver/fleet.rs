@@ -191,6 +191,7 @@ impl Fleet {
             calendar: Calendar::default(),
             timers: Timers::default(),
             strays: Mutex::default(),
+            halted: Mutex::default(),
             directory: RwLock::new(directory),
             start_task: Task::start,
         }));
@@ -656,6 +657,11 @@ impl Fleet {
     /// Running virtual machine monitors that belong to no recorded instance.
     pub fn strays(&self) -> Vec<MachineProcess> {
         self.0.strays()
+    }
+
+    /// Processes of machines that somebody outside has stopped or frozen.
+    pub fn halted(&self) -> Vec<MachineProcess> {
+        self.0.halted()
     }
 
     /// The descriptions and capabilities of this host's hypervisors.

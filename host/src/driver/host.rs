@@ -57,6 +57,8 @@ pub(super) struct Host {
     pub(super) timers: Timers,
     /// Running virtual machine monitors that belong to no recorded instance.
     pub(super) strays: Mutex<Vec<MachineProcess>>,
+    /// Processes of machines that somebody outside has stopped or frozen.
+    pub(super) halted: Mutex<Vec<MachineProcess>>,
     pub(super) directory: RwLock<Directory>,
     /// Starter of an instance's task. Set by the fleet, so that this file does not depend on tasks.
     pub(super) start_task: StartTask,
@@ -143,6 +145,11 @@ impl Host {
     /// Running virtual machine monitors that belong to no recorded instance.
     pub(super) fn strays(&self) -> Vec<MachineProcess> {
         self.strays.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Processes of machines that somebody outside has stopped or frozen.
+    pub(super) fn halted(&self) -> Vec<MachineProcess> {
+        self.halted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn directory(&self) -> RwLockReadGuard<'_, Directory> {

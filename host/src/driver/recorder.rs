@@ -26,7 +26,7 @@ use crate::hypervisor::{Hypervisor, MachineSpec, Observed, Stamp, ended_traffic}
 use crate::journal::{CommitError, Durability, Entry, InstanceWrite};
 use crate::mutants::Mutant;
 use crate::network::Link;
-use crate::units::Nanos;
+use crate::units::{Instant, Nanos};
 use crate::vm::{Asker, Command, Event, State};
 
 /// Delay before a fact is written again after the disk was full.
@@ -104,6 +104,11 @@ impl Recorder {
         reading.wall_ns = reading.wall_ns.saturating_sub_unsigned(elapsed_ns);
         reading.meter = since;
         reading
+    }
+
+    /// Begin of the interval under way, on the meter.
+    pub(super) fn since(&self) -> Instant {
+        self.account.tracker.since
     }
 
     /// `reading` with its meter inside `[since, now]`: the intervals of an instance are contiguous

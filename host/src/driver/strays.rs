@@ -36,9 +36,16 @@ pub(super) fn sweep_networks(networks: &dyn Networks, in_use: &BTreeSet<Ipv4Addr
     }
 }
 
-/// Looks for strays until the host is dropped.
+/// The processes that a look saw, by their ids and starts.
+#[derive(Debug, Default)]
+struct Seen {
+    unknown: BTreeSet<(u32, u64)>,
+    halted: BTreeSet<(u32, u64)>,
+}
+
+/// Looks for strays, and for machines that somebody has halted, until the host is dropped.
 pub(super) async fn watch(host: Weak<Host>) {
-    let mut seen = BTreeSet::new();
+    let mut seen = Seen::default();
     while let Some(host) = host.upgrade() {
         seen = look(&host, seen).await;
         drop(host);
@@ -46,8 +53,8 @@ pub(super) async fn watch(host: Weak<Host>) {
     }
 }
 
-/// Looks once. `before` are the keys that the last look saw; returns those of this one.
-async fn look(host: &Arc<Host>, before: BTreeSet<(u32, u64)>) -> BTreeSet<(u32, u64)> {
+/// Looks once, after a look that saw `before`.
+async fn look(host: &Arc<Host>, before: Seen) -> Seen {
     let launches = host.launches.clone();
     let instances = host.instances.clone();
     let processes = match blocking::run(move || launches.processes(&instances)).await {
@@ -58,11 +65,22 @@ async fn look(host: &Arc<Host>, before: BTreeSet<(u32, u64)>) -> BTreeSet<(u32, 
         }
         Err(_) => return before,
     };
-    let unknown: Vec<_> =
-        processes.into_iter().filter(|process| !is_known(host, process)).collect();
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        processes.into_iter().partition(|process| is_known(host, process));
+    let halted: Vec<_> = known.into_iter().filter(|process| process.is_halted).collect();
+    note_strays(host, again(&unknown, &before.unknown));
+    note_halted(host, again(&halted, &before.halted));
+    let keys = |processes: &[MachineProcess]| processes.iter().map(key).collect();
+    Seen { unknown: keys(&unknown), halted: keys(&halted) }
+}
+
+/// The processes that the look before saw, too.
+fn again(processes: &[MachineProcess], before: &BTreeSet<(u32, u64)>) -> Vec<MachineProcess> {
+    processes.iter().filter(|process| before.contains(&key(process))).cloned().collect()
+}
+
+fn note_strays(host: &Host, strays: Vec<MachineProcess>) {
     let known_strays = host.strays();
-    let strays: Vec<_> =
-        unknown.iter().filter(|stray| before.contains(&key(stray))).cloned().collect();
     for stray in strays.iter().filter(|stray| !known_strays.contains(stray)) {
         tracing::error!(
             pid = stray.pid,
@@ -74,7 +92,21 @@ async fn look(host: &Arc<Host>, before: BTreeSet<(u32, u64)>) -> BTreeSet<(u32, 
         );
     }
     *host.strays.lock().unwrap_or_else(PoisonError::into_inner) = strays;
-    unknown.iter().map(key).collect()
+}
+
+fn note_halted(host: &Host, halted: Vec<MachineProcess>) {
+    let known = host.halted();
+    for process in halted.iter().filter(|process| !known.contains(process)) {
+        tracing::error!(
+            pid = process.pid,
+            instance = process.instance,
+            launch = process.incarnation,
+            "a process of a machine was stopped or frozen from outside; it does nothing, and the \
+             machine's time goes on. To let it go on: kill -CONT {}, or thaw its control group",
+            process.pid
+        );
+    }
+    *host.halted.lock().unwrap_or_else(PoisonError::into_inner) = halted;
 }
 
 fn key(process: &MachineProcess) -> (u32, u64) {

@@ -1,5 +1,6 @@
 //! Processes in the folders of instances, whether or not a record knows them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ pub struct MachineProcess {
     pub instance: String,
     /// Number of the launch in whose folder a VMM runs; `None` for a supervisor.
     pub incarnation: Option<u32>,
+    /// True if somebody outside has stopped it by a signal, or frozen its control group.
+    pub is_halted: bool,
 }
 
 /// Returns every live process whose working folder is inside that of an instance below `instances`.
@@ -29,6 +32,7 @@ pub struct MachineProcess {
 pub(super) fn machine_processes(instances: &Path) -> io::Result<Vec<MachineProcess>> {
     let instances = instances.canonicalize()?;
     let mut found = Vec::new();
+    let mut groups = Groups::default();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -38,10 +42,53 @@ pub(super) fn machine_processes(instances: &Path) -> io::Result<Vec<MachineProce
         let Ok(stands) = fs::read_link(entry.path().join("cwd")) else { continue };
         let Some((instance, incarnation)) = place(&instances, &stands) else { continue };
         if let Some(ProcessId { pid, start_ticks }) = ProcessId::of(pid)? {
-            found.push(MachineProcess { pid, start_ticks, instance, incarnation });
+            let is_halted = is_stopped(pid) || groups.are_frozen(pid);
+            found.push(MachineProcess { pid, start_ticks, instance, incarnation, is_halted });
         }
     }
     Ok(found)
+}
+
+/// Returns whether a signal has stopped a process.
+fn is_stopped(pid: u32) -> bool {
+    let stat = read(&format!("/proc/{pid}/stat"));
+    let state = stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next());
+    matches!(state, Some('T' | 't'))
+}
+
+/// The control groups that were looked at, by their texts in `/proc`.
+#[derive(Debug, Default)]
+struct Groups(BTreeMap<String, bool>);
+
+impl Groups {
+    /// Returns whether a control group of a process is frozen.
+    fn are_frozen(&mut self, pid: u32) -> bool {
+        let text = read(&format!("/proc/{pid}/cgroup"));
+        if let Some(known) = self.0.get(&text) {
+            return *known;
+        }
+        let is_frozen = text.lines().any(is_frozen);
+        self.0.insert(text, is_frozen);
+        is_frozen
+    }
+}
+
+/// Returns whether a control group is frozen, by its line `number:controllers:path` in `/proc`.
+fn is_frozen(line: &str) -> bool {
+    let mut parts = line.splitn(3, ':').skip(1);
+    let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { return false };
+    if controllers.is_empty() {
+        let events = read(&format!("/sys/fs/cgroup{path}/cgroup.events"));
+        return events.lines().any(|line| line == "frozen 1");
+    }
+    let is_freezer = controllers.split(',').any(|controller| controller == "freezer");
+    let state = || read(&format!("/sys/fs/cgroup/freezer{path}/freezer.state"));
+    is_freezer && matches!(state().trim(), "FROZEN" | "FREEZING")
+}
+
+/// The text of a file; empty if there is none.
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
 }
 
 /// Returns the instance and the launch to which the working folder of a process belongs:

@@ -92,7 +92,7 @@ impl Journal {
     ) -> Result<T, SealError> {
         let readers = self.readers.clone();
         let asked = move || readers.ask(|db| question(db, &readers.store));
-        tokio::task::spawn_blocking(asked).await.map_err(|_| SealError::Broken)?
+        crate::blocking::run(asked).await.map_err(|_| SealError::Broken)?
     }
 
     /// Removes the rows of sealed facts that nobody needs any more, a few at a time.

@@ -130,6 +130,12 @@ impl Metering {
         )
     }
 
+    /// Builds a component that misbehaves in every call of its accounting, and measures like this.
+    #[allow(dead_code, reason = "for the simulation alone")]
+    pub(crate) fn component_that(self, accounting: Evil) -> Vec<u8> {
+        Component { accounting, when: When::Always, metering: self }.build(World::Policy, "", "")
+    }
+
     /// Builds a component for world `meter`, which leaves accounting to the standard policy, with
     /// this number of pages of memory.
     pub(crate) fn alone(self, pages: u32) -> Vec<u8> {

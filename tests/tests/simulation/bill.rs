@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tallyman::billing::Timeline;
 use tallyman::billing::interval::Interval;
 use tallyman::id::{Digest, InstanceId};
-use tallyman::invoice::{Act, Directory, Goal, Heading, Issuer, Named};
+use tallyman::invoice::{Act, Directory, Goal, Heading, InvoiceError, Issuer, Named, Overriding};
 use tallyman::tenant::Actor;
 use tallyman::units::Instant;
 use tallyman::vm::Phase;
@@ -15,7 +15,7 @@ use tallyman_oracle::{
     StretchKind, TimeRounding,
 };
 
-use crate::daemon::{Daemon, POLICIES};
+use crate::daemon::{Daemon, FAILING, POLICIES, TRAPPING};
 use crate::world::World;
 
 /// The price books.
@@ -85,10 +85,25 @@ pub(crate) fn check(
     lives: &[(InstanceId, Instant, Vec<Interval>)],
     to: Instant,
 ) -> Result<(), String> {
-    let documents = issuer(daemon).preview(&world.tenant, &directory(), to, None);
+    let issuer = issuer(daemon);
+    let preview = |rules| issuer.preview(&world.tenant, &directory(), to, rules);
+    let is_held = is_held(world, lives);
+    let documents = match (preview(None), is_held) {
+        (Err(InvoiceError::Fault { .. } | InvoiceError::Policy { .. }), true) => {
+            preview(Some(freeing(world, to)))
+        }
+        (Ok(documents), true) if !documents.is_empty() => {
+            return Err("a policy that never answers was billed".into());
+        }
+        (documents, _) => documents,
+    };
     let documents = documents.map_err(|error| format!("no bill: {error:?}"))?;
     let Some(ours) = documents.last() else { return Ok(()) };
-    let scenario = scenario(world, daemon, lives, to);
+    let mut scenario = scenario(world, daemon, lives, to);
+    if is_held {
+        let standard = policy(POLICIES.standard().digest());
+        scenario.policies = vec![PolicySet { from: world.first_fact, policy: standard }];
+    }
     let theirs = tallyman_oracle::preview(&scenario, to.0);
     let total = theirs.last().map_or(0, |document| document.whole.total);
     if nanos(&ours.period_total) == Some(total) {
@@ -97,6 +112,26 @@ pub(crate) fn check(
     let rules = &ours.rules;
     let whole = theirs.last().map(|document| &document.whole);
     Err(format!("the bill is {}, {rules:?}; by the oracle {whole:?}", ours.period_total))
+}
+
+/// Returns whether a policy that never answers is in force for some priced time.
+fn is_held(world: &World, lives: &[(InstanceId, Instant, Vec<Interval>)]) -> bool {
+    let trapping = Digest::of(&TRAPPING);
+    let first = world.prices.iter().map(|prices| prices.from).min().unwrap_or(i64::MAX);
+    let is_held =
+        |piece: &Interval| piece.policy == trapping && piece.end.0 > first && piece.length().0 > 0;
+    lives.iter().any(|(_, _, pieces)| pieces.iter().any(is_held))
+}
+
+/// The standard policy in place of all others, which frees time that is held.
+fn freeing(world: &World, to: Instant) -> Overriding {
+    Overriding {
+        from: Instant(world.first_fact),
+        until: Instant(to.0 + 1),
+        policy: Some(POLICIES.standard().digest()),
+        reason: "it never answers".into(),
+        ..Overriding::default()
+    }
 }
 
 /// An amount in billionths of the currency; none if it has a finer part.
@@ -150,6 +185,9 @@ fn policies(timeline: &Timeline, first: i64, to: Instant) -> Vec<PolicySet> {
 /// The meters that the books price, as a policy measures them.
 fn policy(digest: Digest) -> Policy {
     let is_standard = digest == POLICIES.standard().digest();
+    if digest == Digest::of(&FAILING) {
+        return failing();
+    }
     let phases = |own: &[Phase]| -> BTreeSet<String> {
         own.iter().map(|phase| phase.as_str().to_owned()).collect()
     };
@@ -167,6 +205,27 @@ fn policy(digest: Digest) -> Policy {
             Meter { phases, stretch, minimum: 0, granularity: 1, rounding: TimeRounding::Up };
         (name.to_owned(), meter)
     };
+    Policy {
+        meters: meters.into_iter().map(meter).collect(),
+        initializing_max: 600_000_000_000,
+        unrated: false,
+    }
+}
+
+/// The policy that traps now and then: its first meter counts everything.
+fn failing() -> Policy {
+    let all: BTreeSet<String> = Phase::ALL.iter().map(|phase| phase.as_str().to_owned()).collect();
+    let meter = |(name, stretch): (&str, StretchKind)| {
+        let phases = if name == "running" { all.clone() } else { BTreeSet::new() };
+        let meter =
+            Meter { phases, stretch, minimum: 0, granularity: 1, rounding: TimeRounding::Up };
+        (name.to_owned(), meter)
+    };
+    let meters = [
+        ("running", StretchKind::Start),
+        ("standby", StretchKind::Start),
+        ("allocated", StretchKind::Life),
+    ];
     Policy {
         meters: meters.into_iter().map(meter).collect(),
         initializing_max: 600_000_000_000,

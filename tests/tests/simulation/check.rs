@@ -8,9 +8,10 @@ use tallyman::driver::View;
 use tallyman::hypervisor::VmState;
 use tallyman::id::{Digest, InstanceId};
 use tallyman::journal::wire::What;
-use tallyman::journal::{FactQuery, verify_accounts};
+use tallyman::journal::{FactQuery, verify_reaching};
 use tallyman::units::Instant;
 use tallyman::vm::{Command, ExitCause, Phase, State};
+use tallyman_tests::policies::component;
 
 use crate::bill::{self, Prices};
 use crate::daemon::{Daemon, POLICIES, TRAPPING};
@@ -29,9 +30,9 @@ pub(crate) fn all(world: &mut World, daemon: &Daemon) -> Result<(), String> {
         let of = |flaw| format!("{id}: {flaw}");
         lives.push(time(world, daemon, id, now).map_err(of)?);
     }
-    // The oracle knows neither clocks that are wrong nor policies that don't answer.
+    // The oracle does not know clocks that are wrong.
     let is_kept = host::with(|host| !host.was_unsynchronised).expect("a host");
-    if is_kept && !world.was_unrated && !world.prices.is_empty() {
+    if is_kept && !world.prices.is_empty() {
         bill::check(world, daemon, &lives, now)?;
     }
     Ok(())
@@ -75,7 +76,7 @@ const CLOCKS_NS: i64 = 20_000_000;
 /// The chain and the records are sound; what was told is there.
 fn journal(world: &mut World, daemon: &Daemon) -> Result<(), String> {
     let plain = [POLICIES.standard().digest()];
-    verify_accounts(daemon.journal.path(), &plain, |_, _| ())
+    verify_reaching(daemon.journal.path(), &plain, Some(world.stores.clone()), |_, _| ())
         .map_err(|error| format!("journal: {error:?}"))?;
     let mut hashes = BTreeMap::new();
     let mut written = Vec::new();
@@ -179,7 +180,7 @@ fn time(
     let story = || story(&history);
     partition(daemon, &view, &history, &pieces, now)
         .map_err(|flaw| format!("{flaw}\n{}", story()))?;
-    ordered(&history).map_err(|flaw| format!("{flaw}\n{}", story()))?;
+    ordered(&history, world.offsets.len() > 1).map_err(|flaw| format!("{flaw}\n{}", story()))?;
     remembers(world, &view).map_err(|flaw| format!("{flaw}\n{}", story()))?;
     let truth = truth(world, id, now);
     for piece in &pieces {
@@ -233,7 +234,7 @@ fn partition(
 /// The totals that the policies in force count of these intervals; none if one of them can't
 /// count.
 fn counted(pieces: &[Interval]) -> Option<Totals> {
-    let standard = POLICIES.standard().digest();
+    let merges = Digest::of(&component("coarse"));
     let trapping = Digest::of(&TRAPPING);
     if pieces.iter().any(|piece| piece.policy == trapping) {
         return None;
@@ -241,8 +242,8 @@ fn counted(pieces: &[Interval]) -> Option<Totals> {
     let mut counted = Totals::default();
     for piece in pieces {
         let phase = match piece.phase {
-            Phase::Initializing if piece.policy != standard => Phase::Running,
-            Phase::Paused if piece.policy != standard => Phase::Standby,
+            Phase::Initializing if piece.policy == merges => Phase::Running,
+            Phase::Paused if piece.policy == merges => Phase::Standby,
             phase => phase,
         };
         counted.0[phase as usize] += piece.length().0;
@@ -250,16 +251,24 @@ fn counted(pieces: &[Interval]) -> Option<Totals> {
     Some(counted)
 }
 
+/// A loss of power may lose the intent of what it ends.
+fn may_be_lost(later: &[(u64, Fact)], is_booted_again: bool) -> bool {
+    let mut phases = later.iter().filter_map(|(_, fact)| fact.counts()?.phase());
+    match phases.next() {
+        Some(Phase::Unknown) => true,
+        Some(Phase::Stopped) => is_booted_again,
+        _ => false,
+    }
+}
+
 /// Nothing was done that nobody has asked for: each pause follows the intent of an act that holds
 /// vCPUs, and what the host ends for a standby is in standby.
-fn ordered(history: &[(u64, Fact)]) -> Result<(), String> {
+fn ordered(history: &[(u64, Fact)], is_booted_again: bool) -> Result<(), String> {
     let mut holds = false;
     let mut sleeps = false;
     let mut phase = None;
     for (index, (seq, fact)) in history.iter().enumerate() {
-        // A loss of power may lose the intent of what it ends.
-        let later = history[index + 1..].iter().filter_map(|(_, fact)| fact.counts()?.phase());
-        let is_lost = later.take(1).any(|phase| phase == Phase::Unknown);
+        let is_lost = may_be_lost(&history[index + 1..], is_booted_again);
         match fact.of_instance() {
             Some(InstanceFact::Intended { command, .. }) => {
                 sleeps = *command == Command::Standby;

@@ -12,10 +12,10 @@ use tallyman::driver::{NewFork, NewInstance, NewSnapshot, Request, Target, View}
 use tallyman::hypervisor::{Initiator, Observed, VmState};
 use tallyman::id::{Digest, InstanceId, TenantId};
 use tallyman::image::{ImageImport, Images};
-use tallyman::journal::{Entry, FactQuery, NewActivation, NewPolicy};
+use tallyman::journal::{Entry, FactQuery, NewActivation, NewPolicy, ReadError};
 use tallyman::tenant::Actor;
 use tallyman::vm::{Command, RestartMode, RestartPolicy};
-use tallyman_tests::double::DoubleHypervisor;
+use tallyman_tests::double::{Call, DoubleHypervisor, Plan};
 use tallyman_tests::policies::component;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -23,17 +23,24 @@ use tokio::time::sleep;
 
 use crate::bill::{self, Prices};
 use crate::check;
-use crate::daemon::{Daemon, POLICIES, TRAPPING};
+use crate::daemon::{Daemon, FAILING, POLICIES, TRAPPING};
 use crate::dice::Dice;
 use crate::disk::{Disk, Remains};
 use crate::host;
 use crate::sky::Sky;
+use crate::store::{self, Stores};
 
 /// Guest memory of the image, in bytes.
 const MEMORY_BYTES: u64 = 16 << 20;
 
 /// Most requests under way at a time.
 const BUSY_MAX: usize = 3;
+
+/// Requests from one archiving to the next.
+const ARCHIVED_EVERY: u64 = 6;
+
+/// The mark that makes other dice for the stores of a seed.
+const STORE_SEED: u64 = 0x5354_4f52_4553;
 
 /// Most instances that are not deleted.
 const INSTANCES_MAX: usize = 5;
@@ -67,8 +74,8 @@ pub(crate) struct World {
     pub(crate) prices: Vec<Prices>,
     /// Instant of the tenant's first fact, in nanoseconds on the meter clock.
     pub(crate) first_fact: i64,
-    /// Set if a policy was put in force that never answers.
-    pub(crate) was_unrated: bool,
+    /// The stores of copies, which outlive the daemon.
+    pub(crate) stores: Arc<Stores>,
     names: u64,
     requests: u64,
 }
@@ -132,7 +139,7 @@ impl World {
             written: Vec::new(),
             prices: Vec::new(),
             first_fact: 0,
-            was_unrated: false,
+            stores: Arc::new(Stores::new(Dice::new(seed ^ STORE_SEED))),
             names: 0,
             requests: 0,
         };
@@ -237,23 +244,71 @@ impl World {
     /// A machine runs while the host is suspended for `asleep_ns` nanoseconds. Returns its
     /// intervals.
     pub(crate) fn sleep(&mut self, asleep_ns: u64) -> Result<Vec<Interval>, String> {
+        self.brief(async |world, daemon| {
+            let id = world.created(daemon).await?;
+            host::with(|host| host.suspend(asleep_ns));
+            world.seen(daemon, &id).await
+        })
+    }
+
+    /// A machine's host loses its power, and loses it again before anybody has looked for the
+    /// machine, of which nothing can be read then. Returns its intervals.
+    pub(crate) fn lose_power_twice(&mut self) -> Result<Vec<Interval>, String> {
+        let id = self.brief(async |world, daemon| world.created(daemon).await)?;
+        self.lose_power();
+        self.brief(async |_, _| Ok(()))?;
+        self.lose_power();
+        self.double.plan(&id, Call::Adopt, Plan::Fail);
+        self.brief(async |world, daemon| world.seen(daemon, &id).await)
+    }
+
+    /// Runs the daemon for some work, after which its process dies.
+    fn brief<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self, &Daemon) -> Result<T, String>,
+    ) -> Result<T, String> {
         let folder = self.folder.path().to_owned();
         host::with(|host| host.disk.connect(&folder));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(async {
-            let daemon = Daemon::start(self.folder.path(), &self.double).await?;
+        let runtime = runtime.expect("a runtime");
+        let done = runtime.block_on(async {
+            let daemon = Daemon::start(&folder, &self.double, self.stores.clone()).await?;
             self.started(&daemon)?;
-            let new = self.new_instance("vm");
-            let created = daemon.fleet.create(&self.tenant, new).await;
-            let view = created.map_err(|error| error.to_string())?;
-            self.settle(&daemon).await?;
-            host::with(|host| host.suspend(asleep_ns));
-            self.settle(&daemon).await?;
-            check::all(self, &daemon)?;
-            let view = daemon.fleet.find_closed(&self.tenant, &view.record.id);
-            let view = view.map_err(|error| error.to_string())?;
-            daemon.fleet.intervals(&view, daemon.fleet.now()).map_err(|error| error.to_string())
-        })
+            work(self, &daemon).await
+        });
+        host::with(|host| host.disk.die());
+        drop(runtime);
+        host::with(|host| host.disk.died = Default::default());
+        done
+    }
+
+    /// A new instance that nothing is under way for.
+    async fn created(&mut self, daemon: &Daemon) -> Result<InstanceId, String> {
+        let new = self.new_instance("vm");
+        let created = daemon.fleet.create(&self.tenant, new).await;
+        let view = created.map_err(|error| error.to_string())?;
+        self.settle(daemon).await?;
+        Ok(view.record.id.clone())
+    }
+
+    /// The intervals of an instance, once nothing is under way and all is as it must be.
+    async fn seen(&mut self, daemon: &Daemon, id: &InstanceId) -> Result<Vec<Interval>, String> {
+        self.settle(daemon).await?;
+        check::all(self, daemon)?;
+        let view = daemon.fleet.find_closed(&self.tenant, id);
+        let view = view.map_err(|error| error.to_string())?;
+        daemon.fleet.intervals(&view, daemon.fleet.now()).map_err(|error| error.to_string())
+    }
+
+    /// The host loses its power and is booted an hour later.
+    fn lose_power(&mut self) {
+        self.double.lose_all();
+        let mut dice = self.dice.split();
+        host::with(|host| {
+            host.disk.lose_power(Remains::Everything, &mut dice);
+            host.reboot(3_600_000_000_000);
+            host.synchronise();
+        });
     }
 
     fn one_living(&mut self) -> Option<(InstanceId, u32)> {
@@ -290,11 +345,13 @@ impl World {
             }
         }
         self.sky.calm(end == End::Closes);
-        let daemon = match Daemon::start(self.folder.path(), &self.double).await {
-            Ok(daemon) => daemon,
-            Err(_) if matches!(end, End::AtError | End::AtSync) => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        self.stores.calm(true);
+        let daemon =
+            match Daemon::start(self.folder.path(), &self.double, self.stores.clone()).await {
+                Ok(daemon) => daemon,
+                Err(_) if matches!(end, End::AtError | End::AtSync) => return Ok(()),
+                Err(error) => return Err(error),
+            };
         let journal = daemon.journal.clone();
         tokio::spawn(async move {
             journal.failed().await;
@@ -302,15 +359,18 @@ impl World {
         });
         self.started(&daemon)?;
         self.settle(&daemon).await?;
+        store::archive(&daemon.journal, &self.stores).await;
         check::all(self, &daemon)?;
         if self.prices.is_empty() {
             bill::set_prices(self, &daemon, 0).await?;
         }
         self.sky.calm(false);
+        self.stores.calm(false);
         let steps = self.dice.between(5, 30);
         self.requests(&daemon, steps).await?;
         self.sky.die_in(None);
         self.sky.calm(true);
+        self.stores.calm(true);
         host::with(|host| {
             host.disk.is_full = false;
             host.synchronise();
@@ -436,7 +496,11 @@ impl World {
                 self.known.insert(view.record.id.clone());
                 self.say(format!("{number}: {} at fact {seq}", view.live.state.as_str()));
                 let query = FactQuery { after: seq - 1, limit: Some(1), ..FactQuery::default() };
-                let page = daemon.journal.facts(&query).map_err(|error| error.to_string())?;
+                let page = match daemon.journal.facts(&query) {
+                    // It was sealed at once, and the store of its copy is away.
+                    Err(ReadError::Elsewhere { .. }) => return Ok(()),
+                    page => page.map_err(|error| error.to_string())?,
+                };
                 let fact = page.facts.into_iter().next();
                 let fact = fact.filter(|fact| fact.fact.seq == seq);
                 let fact = fact.ok_or(format!("fact {seq} was told of and is not durable"))?;
@@ -444,7 +508,9 @@ impl World {
             }
             Err(error) => {
                 self.say(format!("{number}: {error}"));
-                self.refused.extend(name.filter(|_| !is_open(&error)));
+                // Its end is not on record before there is space, and may be lost with the power.
+                let is_full = host::with(|host| host.disk.is_full).unwrap_or(false);
+                self.refused.extend(name.filter(|_| !is_open(&error) && !is_full));
             }
         }
         Ok(())
@@ -468,6 +534,9 @@ impl World {
         if self.dice.one_in(12) {
             self.activate(daemon);
             return false;
+        }
+        if number.is_multiple_of(ARCHIVED_EVERY) {
+            self.archive(daemon);
         }
         if self.dice.one_in(20) {
             self.say(format!("{number}: close"));
@@ -495,6 +564,12 @@ impl World {
         ]);
         self.command(daemon, number, &view, command, answers.clone());
         true
+    }
+
+    fn archive(&self, daemon: &Daemon) {
+        let journal = daemon.journal.clone();
+        let stores = self.stores.clone();
+        tokio::spawn(async move { store::archive(&journal, &stores).await });
     }
 
     fn create(&mut self, daemon: &Daemon, number: u64, answers: mpsc::UnboundedSender<Answer>) {
@@ -605,10 +680,13 @@ impl World {
 
     /// Puts the tenant under another policy.
     fn activate(&mut self, daemon: &Daemon) {
-        let other = if self.dice.one_in(3) { TRAPPING.clone() } else { component("coarse") };
+        let other = match self.dice.below(3) {
+            0 if self.requests.is_multiple_of(2) => TRAPPING.clone(),
+            0 => FAILING.clone(),
+            _ => component("coarse"),
+        };
         let standard = POLICIES.standard().digest();
         let digest = if self.dice.one_in(2) { Digest::of(&other) } else { standard };
-        self.was_unrated |= digest == Digest::of(&TRAPPING);
         self.say(format!("activate {digest}"));
         let fleet = daemon.fleet.clone();
         let journal = daemon.journal.clone();

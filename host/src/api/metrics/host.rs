@@ -128,7 +128,7 @@ fn of_disk(state: &State) -> Vec<Family> {
     ])
 }
 
-fn of_machines(state: &State) -> [Family; 2] {
+fn of_machines(state: &State) -> [Family; 3] {
     [
         Family {
             name: "tallyman_folders_set_aside",
@@ -139,6 +139,11 @@ fn of_machines(state: &State) -> [Family; 2] {
             name: "tallyman_stray_processes",
             help: "Processes of machines that no record knows; the daemon's log names them.",
             samples: Samples::Gauge(alone(state.fleet.strays().len() as u64)),
+        },
+        Family {
+            name: "tallyman_halted_processes",
+            help: "Processes of machines that somebody outside has stopped or frozen.",
+            samples: Samples::Gauge(alone(state.fleet.halted().len() as u64)),
         },
     ]
 }

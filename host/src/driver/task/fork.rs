@@ -347,9 +347,8 @@ async fn create_fork(
     if created.is_err() {
         host.release(network.as_ref());
     }
-    if created.is_err()
-        && let Err(left) = discard(&folder).await
-    {
+    let is_refused = created.as_ref().is_err_and(|error| !error.may_be_recorded());
+    if is_refused && let Err(left) = discard(&folder).await {
         tracing::warn!(error = %left, "the folder of a fork that was not made is left");
     }
     created

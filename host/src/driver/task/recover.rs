@@ -13,6 +13,7 @@ use crate::driver::live::Live;
 use crate::driver::machine::Machine;
 use crate::driver::request::Request;
 use crate::hypervisor::{Adopted, Exit, Launched, MachineSpec, Observed, Stamp, VmState};
+use crate::journal::EarlierBoot;
 use crate::mutants::Mutant;
 use crate::units::Instant;
 use crate::vm::{Command, Decision, Event, ExitCause, Phase, State, decide};
@@ -44,7 +45,7 @@ impl Task {
             Err(error) => {
                 self.require_gone(error).await?;
                 self.doubt_since_intent().await?;
-                let boot = self.last_boot();
+                let boot = self.boot_under_way();
                 self.found_lost(&boot).await
             }
         };
@@ -87,10 +88,14 @@ impl Task {
         }
     }
 
-    /// The last boot in which the host is known to have been alive.
-    fn last_boot(&self) -> BootId {
-        let alive = self.host.alive.as_ref().map(|alive| &alive.boot);
-        alive.unwrap_or_else(|| self.host.clock.boot()).clone()
+    /// The boot in which the interval under way began. A machine of which nothing is left has lived
+    /// in no later one.
+    fn boot_under_way(&self) -> BootId {
+        let since = self.recorder.since();
+        let holds = |earlier: &&EarlierBoot| earlier.last.is_some_and(|last| last >= since);
+        let boot = self.host.boots.iter().find(holds).map(|earlier| &earlier.boot);
+        let last = self.host.alive.as_ref().map(|alive| &alive.boot);
+        boot.or(last).unwrap_or_else(|| self.host.clock.boot()).clone()
     }
 
     async fn found(&mut self, adopted: Adopted, spec: &MachineSpec) -> Result<(), FleetError> {
@@ -344,11 +349,13 @@ impl Task {
         let from = self.intended_at();
         // Resuming running vCPUs changes nothing, but drops the memory that was saved while they
         // were held.
-        self.machine_mut()?.resume().await?;
+        let resumed = self.machine_mut()?.resume().await;
         if is_saved {
             discard(&self.recorder.standby_folder()).await?;
         }
+        // They have run, whatever becomes of the call: a machine may die during it.
         self.enter_found(Event::Resumed, vcpus.since, from).await?;
+        resumed?;
         self.finish().await
     }
 
@@ -429,11 +436,11 @@ impl Task {
             Some(at_ns) => Instant(at_ns),
             // The intent of a new instance is as old as the instance.
             None if self.state() == State::Created => self.recorder.account.tracker.since,
-            None => return self.last_proof(&self.last_boot()),
+            None => return self.last_proof(&self.boot_under_way()),
         };
         let now = self.host.clock.reading();
         let is_of_this_boot = at >= self.host.clock.meter(0);
-        let known = if is_of_this_boot { now } else { self.last_proof(&self.last_boot()) };
+        let known = if is_of_this_boot { now } else { self.last_proof(&self.boot_under_way()) };
         let ago = known.meter.since(at).map_or(0, |ago| ago.0);
         self.recorder.bounded(Reading {
             boottime_ns: known.boottime_ns.saturating_sub(ago),
@@ -567,7 +574,7 @@ impl Task {
                 self.launch_failed(&reason).await
             }
             State::Initializing | State::Running | State::Paused { .. } | State::Shutdown => {
-                let boot = self.host.clock.boot().clone();
+                let boot = self.boot_under_way();
                 self.found_lost(&boot).await
             }
             State::Standby { .. } | State::Stopped | State::Unknown | State::Deleted => {

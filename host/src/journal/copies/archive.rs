@@ -170,7 +170,7 @@ impl Journal {
     ) -> Result<T, ArchiveError> {
         let readers = self.readers.clone();
         let asked = move || readers.ask(|db| question(db, &readers.store));
-        tokio::task::spawn_blocking(asked).await.map_err(|_| ArchiveError::Broken)?
+        crate::blocking::run(asked).await.map_err(|_| ArchiveError::Broken)?
     }
 }
 
