@@ -28,6 +28,7 @@ mod merkle;
 pub mod mutants;
 pub mod network;
 pub mod objects;
+pub mod parsers;
 pub mod policy;
 pub mod probe;
 pub mod pull;

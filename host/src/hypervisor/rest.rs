@@ -131,7 +131,7 @@ async fn read(
 }
 
 /// Extracts a VMM's reason from `{"fault_message": ..}`, a list of causes, or plain text.
-fn reason(text: &[u8]) -> String {
+pub(super) fn reason(text: &[u8]) -> String {
     let plain = || String::from_utf8_lossy(text).trim().to_owned();
     match serde_json::from_slice(text) {
         Ok(Value::Object(fields)) => match fields.get("fault_message").and_then(Value::as_str) {

@@ -264,6 +264,11 @@ fn inspect(bytes: &[u8], profile: Profile) -> Result<World, AdmissionError> {
     }
 }
 
+/// Returns whether bytes pass all checks that precede compilation.
+pub(crate) fn inspects(bytes: &[u8]) -> bool {
+    inspect(bytes, Profile::Compact).is_ok()
+}
+
 /// Returns the world that a component was built for.
 pub(super) fn world_of(bytes: &[u8]) -> Result<World, AdmissionError> {
     world(&Outline::read(bytes, Profile::Large)?.exports, bytes)

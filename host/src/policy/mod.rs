@@ -51,6 +51,7 @@ use arc_swap::ArcSwap;
 use wasmtime::component::Component;
 
 pub use accounting::{Accounting, Occasion};
+pub(crate) use admission::inspects;
 pub use admission::{AdmissionError, Admitted, Inspected};
 pub use bindings::tallyman::policy::types as contract;
 pub use cache::{CacheError, CacheKey};

@@ -70,7 +70,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     ];
     let runtime: Vec<_> = API.iter().copied().chain(["objects", "probe", "api"]).collect();
     let cli: Vec<_> = runtime.iter().copied().chain(["runtime"]).collect();
-    let fixed: [(&str, &[&str]); 32] = [
+    let fixed: [(&str, &[&str]); 33] = [
         ("blocking", &[]),
         ("causes", &[]),
         ("merkle", &[]),
@@ -113,6 +113,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
             ],
         ),
         ("objects", &["limits", "journal", "tls"]),
+        ("parsers", &["units", "vm", "billing", "hypervisor", "policy", "journal", "invoice"]),
         (
             "retention",
             &["units", "id", "limits", "tenant", "clock", "journal", "tenancy", "invoice"],

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use self::board::{Board, QBOOT, SANDBOX};
 use self::machine::{Kept, QemuVm};
+pub(super) use self::qmp::answers;
 use super::detect::{self, ask, unavailable};
 use super::launch::Started;
 use super::managed::{Greeting, Managed, Plan, SnapshotSource, Source, Vendor};

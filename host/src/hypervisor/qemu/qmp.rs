@@ -53,6 +53,11 @@ struct Answer {
     error: Option<Refusal>,
 }
 
+/// Returns whether a line is an answer.
+pub(in crate::hypervisor) fn answers(line: &[u8]) -> bool {
+    serde_json::from_slice::<Answer>(line).is_ok_and(|answer| answer.value.is_some())
+}
+
 #[derive(Deserialize)]
 struct Refusal {
     desc: String,

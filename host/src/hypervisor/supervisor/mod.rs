@@ -44,7 +44,7 @@ use self::monitor::Monitor;
 use self::wiring::{Ends, Wires};
 use super::disks;
 use super::events::Log;
-use super::{Exit, ExitStatus, HypervisorError, Observed, Stamp, files};
+use super::{Exit, ExitStatus, HypervisorError, Initiator, Observed, Stamp, files};
 use crate::limits::instance::VMM_LOG_BYTES_MAX;
 use crate::network::{self, Counters};
 use complain::complain;
@@ -55,6 +55,19 @@ pub(super) use identity::Identity;
 pub(super) use order::{LaunchOrder, Program};
 pub use user::VmmUser;
 pub(super) use wiring::{AGENT_FD, CONSOLE_FD, CONTROL_FD, EVENTS_FD, LOG_FD, Wiring};
+
+/// Hands bytes to the parsers of all virtual machine monitors' events and logs. Returns whether one
+/// of them knows their meaning.
+pub(super) fn hears(bytes: &[u8]) -> bool {
+    let mut is_heard = false;
+    for wiring in [Wiring::Qemu, Wiring::CloudHypervisor, Wiring::Firecracker] {
+        let mut monitor = Monitor::new(wiring);
+        monitor.take_events(bytes, |_| is_heard = true);
+        monitor.take_log(bytes);
+        is_heard |= monitor.initiator(ExitStatus::Code(1)) != Initiator::Unknown;
+    }
+    is_heard
+}
 
 /// First argument of the program that makes it a supervisor.
 pub const SUBCOMMAND: &str = "supervise";
