@@ -28,6 +28,7 @@ mod logs;
 mod many;
 mod metrics;
 mod operate;
+mod outside;
 mod parity;
 mod policies;
 mod rate;
