@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tallyman_tests::aloud::saves_not;
 use tallyman_tests::daemon::{Api, Daemon, Request};
+use tallyman_tests::deadline::eventually;
 
 use crate::{daemon, hypervisors};
 
@@ -292,7 +293,9 @@ fn send_memory_away(daemon: &Daemon, id: &str) {
         json!({"execute": "migrate", "arguments": {"uri": format!("unix:{}", socket.display())}}),
     );
     io::copy(&mut listener.accept().expect("a connection").0, &mut io::sink()).expect("all of it");
-    while !answer(json!({"execute": "query-status"})).contains("postmigrate") {}
+    eventually("end of the migration", || {
+        answer(json!({"execute": "query-status"})).contains("postmigrate").then_some(())
+    });
 }
 
 #[test]
@@ -497,12 +500,10 @@ fn copies_of_a_daemon_that_is_killed_at_any_moment_are_whole_or_not_there() {
 
 /// Polls until a snapshot is compressed.
 fn compressed(api: &Api, path: &str) -> Value {
-    loop {
-        let snapshot = api.get(path).done();
-        if snapshot["compression_state"] == json!("compressed") {
-            return snapshot;
-        }
-    }
+    eventually("compressed snapshot", || {
+        Some(api.get(path).done())
+            .filter(|snapshot| snapshot["compression_state"] == json!("compressed"))
+    })
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::json;
 use tallyman::hypervisor::files;
 use tallyman_tests::daemon::Daemon;
+use tallyman_tests::deadline::eventually;
 
 use crate::guests::{shell, with_guest};
 
@@ -44,15 +45,12 @@ fn clock_us(line: &str) -> Option<i64> {
 /// The clocks that a guest has written behind a place in its log, but for the first: that may have
 /// been read before the rest and written after it.
 fn clocks_after(daemon: &Daemon, id: &str, place: usize) -> Vec<i64> {
-    loop {
+    eventually("line of the guest's clock", || {
         let text = fs::read(log(daemon, id)).expect("a log");
         let text = String::from_utf8_lossy(&text[place.min(text.len())..]).into_owned();
         let clocks: Vec<_> = text.lines().filter_map(clock_us).skip(1).collect();
-        if clocks.len() >= LINES {
-            return clocks;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
+        Some(clocks).filter(|clocks| clocks.len() >= LINES)
+    })
 }
 
 fn log_bytes(daemon: &Daemon, id: &str) -> usize {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tallyman::hypervisor::files;
 use tallyman_tests::aloud;
 use tallyman_tests::daemon::Daemon;
+use tallyman_tests::deadline::eventually;
 use tallyman_tests::guest::tiny;
 
 use crate::daemon;
@@ -52,17 +53,15 @@ fn now_s() -> u64 {
 /// Waits until a guest has told on its console, behind a place, that its clock was set; returns the
 /// lines of its agent from there on.
 fn told_time(daemon: &Daemon, id: &str, place: usize, since_s: u64) -> Vec<String> {
-    loop {
+    eventually("clock that was set", || {
         let text = log(daemon, id);
         let lines = text[place..].lines().filter(|line| line.starts_with("AGENT "));
         let lines: Vec<_> = lines.map(|line| line.trim().to_owned()).collect();
         let told = lines.iter().find_map(|line| line.strip_prefix("AGENT TIME "));
-        if let Some(told) = told.and_then(|told| told.parse::<u64>().ok()) {
-            assert!((since_s..=now_s()).contains(&told), "{lines:?}");
-            return lines;
-        }
-        std::thread::yield_now();
-    }
+        let told: u64 = told?.parse().ok()?;
+        assert!((since_s..=now_s()).contains(&told), "{lines:?}");
+        Some(lines)
+    })
 }
 
 #[test]

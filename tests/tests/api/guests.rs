@@ -7,6 +7,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
 use tallyman_tests::daemon::Daemon;
+use tallyman_tests::deadline::eventually;
 use tallyman_tests::linux;
 
 use crate::daemon;
@@ -166,12 +167,10 @@ fn check_health(daemon: &Daemon) {
         let check =
             json!({"type": "exec", "exec": exec, "interval": "100ms", "failure_threshold": 1});
         daemon.api().patch("/instances/web", &json!({"health_check": check})).done();
-        loop {
-            let instance = daemon.api().instance("web");
-            if instance["health"]["status"] == json!(status) {
-                return instance;
-            }
-        }
+        eventually("verdict of the check", || {
+            Some(daemon.api().instance("web"))
+                .filter(|instance| instance["health"]["status"] == json!(status))
+        })
     };
     health("true", "healthy");
     let ill = health("echo no disk; exit 3", "unhealthy");

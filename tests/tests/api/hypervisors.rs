@@ -1,14 +1,12 @@
 //! Every hypervisor of this host through all operations, each fact at the instant of its act. The
 //! conformance suite reports which hypervisors those are.
 
-use std::thread::sleep;
-use std::time::Duration;
-
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tallyman::clock::boottime_ns;
 use tallyman_tests::aloud::saves_not;
 use tallyman_tests::daemon::{Daemon, Handle};
+use tallyman_tests::deadline::eventually;
 
 use crate::daemon;
 
@@ -137,9 +135,7 @@ fn standby_works(life: &mut Life<'_>, hypervisor: &str) -> bool {
         200 => assert_eq!(phases, ["paused", "standby"]),
         _ => {
             assert_eq!(phases, ["paused", "running"]);
-            while life.daemon.heartbeats(&life.id).len() <= before {
-                sleep(Duration::from_millis(2));
-            }
+            beats(life.daemon, &life.id, before);
             assert_no_gap(life.daemon, &life.id);
         }
     }
@@ -156,6 +152,11 @@ pub(crate) fn kill_vmm(daemon: &Daemon, id: &str) {
     let run = tallyman::hypervisor::files::run(&daemon.instance(id), newest);
     let pid = tallyman_tests::machine::pid_of(&run, "vmm").expect("identity");
     tallyman_tests::machine::kill(pid, Signal::KILL);
+}
+
+/// Waits until a guest has written more lines than `count`.
+fn beats(daemon: &Daemon, id: &str, count: usize) {
+    eventually("heartbeat", || (daemon.heartbeats(id).len() > count).then_some(()));
 }
 
 fn assert_no_gap(daemon: &Daemon, id: &str) {
@@ -178,9 +179,7 @@ fn machines_of_every_hypervisor_outlive_the_daemon_and_their_ends_are_on_record(
     }
     let counts: Vec<_> = living.iter().map(|id| daemon.heartbeats(id).len()).collect();
     for (id, count) in living.iter().zip(counts) {
-        while daemon.heartbeats(id).len() <= count + 1 {
-            sleep(Duration::from_millis(2));
-        }
+        beats(&daemon, id, count + 1);
     }
     let up = boottime_ns();
     daemon.start_again();

@@ -12,6 +12,7 @@ use tallyman::policy::{Accounting, PolicyHost};
 use tallyman::tenant::Actor;
 use tallyman::units::Instant;
 use tallyman_tests::daemon::{Daemon, Handle};
+use tallyman_tests::deadline::eventually;
 use tallyman_tests::policies;
 
 use crate::daemon;
@@ -57,9 +58,7 @@ fn a_late_fact_is_rated_by_the_policy_that_was_in_force_at_its_own_time() {
     end(&daemon, &id);
     // The new rules come into force while the daemon is down: facts that it finds afterwards are
     // from before.
-    while clock::wall_ns() <= begin_ns {
-        std::thread::yield_now();
-    }
+    eventually("begin of the new rules", || (clock::wall_ns() > begin_ns).then_some(()));
     daemon.start_again();
     let api = daemon.api();
     api.wait(&id, "Stopped");

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tallyman_tests::daemon::Api;
+use tallyman_tests::deadline::eventually;
 use tempfile::TempDir;
 
 use crate::daemon;
@@ -177,11 +177,7 @@ fn every_alert_and_every_panel_is_evaluated_by_prometheus() {
         let asked = prometheus.ask("/api/v1/query", &[("query", "count_over_time(up[1h]) > 2")]);
         asked.is_some_and(|answer| answer["data"]["result"][0]["value"][1].is_string())
     };
-    let until = Instant::now() + Duration::from_secs(60);
-    while !scraped() {
-        assert!(Instant::now() < until, "nothing was scraped");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    eventually("second sample", || scraped().then_some(()));
     assert_eq!(prometheus.query("up == 1").as_array().map(Vec::len), Some(1));
     for expression in expressions() {
         let found = prometheus.query(&expression);

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tallyman::journal;
 use tallyman_tests::daemon::{Api, Daemon};
+use tallyman_tests::deadline::eventually;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_daemon");
@@ -14,9 +14,6 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_daemon");
 const BOOK: &str = r#"{"currency": "EUR", "prices": [
     {"id": "run", "rule": "run", "meter": "active", "per": "instance-second", "price": "1",
      "scope": "tenant"}]}"#;
-
-/// Longest wait for something that must come.
-const SOON: Duration = Duration::from_secs(60);
 
 fn token(collector: &Daemon, host: &str) -> String {
     let asked = json!({"name": host, "role": "host"});
@@ -33,15 +30,7 @@ fn row(api: &Api, host: &str) -> Value {
 
 /// Asks until the row of a host is as wanted.
 fn until(api: &Api, host: &str, is_there: impl Fn(&Value) -> bool) -> Value {
-    let last = Instant::now() + SOON;
-    loop {
-        let row = row(api, host);
-        if is_there(&row) {
-            return row;
-        }
-        assert!(Instant::now() < last, "it does not come: {row}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    eventually("such row of the host", || Some(row(api, host)).filter(&is_there))
 }
 
 /// Waits until the collector has all facts that a host has now.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tallyman_tests::aloud;
 use tallyman_tests::daemon::Daemon;
+use tallyman_tests::deadline::eventually;
 use tallyman_tests::guest::tiny;
 
 use crate::guest::{daemon, runs, traffic};
@@ -80,10 +81,7 @@ fn is_there(daemon: &Daemon) -> Result<(), String> {
 fn sends(daemon: &Daemon, world: &World, id: &str) {
     let before = world.seen();
     daemon.type_to(id, 'u');
-    let mut seen = before;
-    while seen == before {
-        seen = world.seen();
-    }
+    let seen = eventually("datagram", || Some(world.seen()).filter(|seen| *seen != before));
     let Seen { received_bytes, received_packets, .. } = seen.since(before);
     assert_eq!((received_bytes, received_packets), (DATAGRAM_BYTES, 1));
 }

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 use tallyman_tests::daemon::Daemon;
+use tallyman_tests::deadline::eventually;
 use tallyman_tests::linux;
 
 use crate::PROGRAM;
@@ -149,9 +150,7 @@ fn passed(daemon: &Daemon, prefix: &str) {
         let shown = daemon.api().get("/tenants/default/prices").done();
         shown["current"]["text"].as_str().is_some_and(|text| text.contains(prefix))
     };
-    while !is_in_force() {
-        std::thread::yield_now();
-    }
+    eventually("book in force", || is_in_force().then_some(()));
 }
 
 /// The usual book, with other rules.

@@ -7,6 +7,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use tallyman_tests::daemon::Daemon;
+use tallyman_tests::deadline::eventually;
 
 use crate::guest::{create, create_of, daemon, daemon_with, run, says};
 use crate::world::{HOST, SINK, SOURCE, WORLD, World, output};
@@ -51,12 +52,9 @@ pub(crate) fn allowed(world: &World) {
     assert!(!run(&daemon, "web", &format!("ping -c 1 -W 1 {WORLD}")).status.success());
     // What it is asked, it answers.
     says(&daemon, "web", "(while true; do nc -l -p 7 </dev/null; done) >/dev/null 2>&1 &");
-    let mut asked = loop {
-        // It may not listen yet.
-        if let Ok(asked) = TcpStream::connect((address.as_str(), 7)) {
-            break asked;
-        }
-    };
+    // It may not listen yet.
+    let mut asked =
+        eventually("guest that listens", || TcpStream::connect((address.as_str(), 7)).ok());
     asked.read_to_end(&mut Vec::new()).expect("it answers");
     let before = world.seen();
     assert!(!reaches(&daemon, "web", SOURCE));
