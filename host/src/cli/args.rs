@@ -32,8 +32,14 @@ pub(super) fn option(text: &str) -> Result<(String, String), String> {
 }
 
 /// Parses a duration of the command line.
+///
+/// # Errors
+/// [`UnknownDuration`], also for a number without a unit: 5 could be hours as well as seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, UnknownDuration> {
-    parse_duration(text)
+    match text.parse::<u32>() {
+        Ok(1..) => Err(UnknownDuration(text.into())),
+        Ok(0) | Err(_) => parse_duration(text),
+    }
 }
 
 /// Parses an instant of the command line, or a date in UTC, whose begin is meant.

@@ -15,6 +15,7 @@ use super::global::Global;
 use super::output;
 use crate::api::model::Health;
 use crate::clock;
+use crate::disk::Disk;
 use crate::network;
 
 const EXAMPLES: &str = "\
@@ -181,10 +182,10 @@ fn present(data: &Path) -> &Path {
 
 fn space(data: &Path) -> Finding {
     let matter = "disk space";
-    let Ok(disk) = rustix::fs::statvfs(present(data)) else {
+    let Ok(space) = Disk::of(present(data)).space() else {
         return Finding::new(matter, Verdict::Warning, "can't be read", "look at the disk");
     };
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let free = space.free_bytes;
     let verdict = if free >= SPACE_WANTED { Verdict::Good } else { Verdict::Bad };
     let found = format!("{} left", crate::api::format_size(free));
     Finding::new(matter, verdict, found, "free some: a standby takes as much as its memory")

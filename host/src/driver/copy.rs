@@ -6,8 +6,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek, statvfs};
+use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
 use rustix::io::Errno;
+
+use crate::disk::Disk;
 
 /// The temporary path under which `path` is written before it is published.
 pub(super) fn aside(path: &Path) -> PathBuf {
@@ -65,15 +67,13 @@ pub(super) fn file(from: &Path, to: &Path) -> io::Result<()> {
     target.sync_all()
 }
 
-/// Checks that the file system of `at`, which need not exist yet, has `bytes` bytes free: a copy
-/// that does not fit fails before it fills the disk for everyone else.
+/// Checks that the file system of `at`, which need not exist yet, has `bytes` bytes free beside
+/// what is kept for the journal: a copy that does not fit fails before it fills the disk for
+/// everyone else.
 pub(super) fn require_space(at: &Path, bytes: u64) -> io::Result<()> {
     let folder = at.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    let there = statvfs(folder)?;
-    if bytes <= there.f_bavail.saturating_mul(there.f_frsize) {
-        return Ok(());
-    }
-    Err(io::ErrorKind::StorageFull.into())
+    let enough = Disk::of(folder).require(bytes);
+    enough.map_err(|low| io::Error::new(io::ErrorKind::StorageFull, low))
 }
 
 /// Copies the data between the holes of a sparse file.

@@ -18,8 +18,8 @@ use super::record::{Network, NetworkWish, Record, Snapshot};
 use super::request::Request;
 use super::settings::{Prober, Quota, Reservation, Share};
 use super::timers::Timers;
+use crate::billing::InstanceFact;
 use crate::billing::account::{Account, Reader};
-use crate::billing::{Entered, InstanceFact};
 use crate::clock::Clock;
 use crate::disk::Disk as DataDisk;
 use crate::hypervisor::{Disk, Hypervisor, Launches, MachineProcess, MachineSpec};
@@ -221,10 +221,7 @@ impl Host {
         let missing = |what: &str| FleetError::Bug(format!("{what} is missing"));
         let at = self.clock.reading();
         let phase = live.state.phase().ok_or_else(|| missing("the first phase"))?;
-        let entered = {
-            let Live { shape, session, traffic, .. } = live;
-            InstanceFact::Entered(Entered { phase, shape, session, cause: None, traffic })
-        };
+        let entered = live.entered(phase, None);
         let facts = before.into_iter().chain([entered]).map(|fact| (at.clone(), fact)).collect();
         let write = InstanceWrite::Insert {
             id: record.id.clone(),

@@ -8,12 +8,13 @@ use super::admission::Claim;
 use super::record::{Record, Snapshot, Spec};
 use super::request::{Intent, Request};
 use crate::billing::account::Account;
+use crate::billing::{Entered, InstanceFact};
 use crate::hypervisor::Observed;
 use crate::network::Link;
 use crate::units::{Instant, Nanos};
 use crate::vm::{
-    AfterExit, Asker, Command, Event, ExitCause, Impossible, RestartPolicy, Shape, State, Traffic,
-    apply,
+    AfterExit, Asker, Command, Event, ExitCause, Impossible, Phase, RestartPolicy, Shape, State,
+    Traffic, apply,
 };
 
 /// Automatic restarts of an instance.
@@ -71,6 +72,12 @@ pub struct Live {
 }
 
 impl Live {
+    /// The fact that the instance, as it is, entered a phase.
+    pub(super) fn entered(&self, phase: Phase, cause: Option<ExitCause>) -> InstanceFact {
+        let Self { shape, session, traffic, .. } = *self;
+        InstanceFact::Entered(Entered { phase, shape, session, cause, traffic })
+    }
+
     /// The state of an instance that was just accepted.
     pub(super) fn first(spec: &Spec) -> Self {
         let shape = Shape {

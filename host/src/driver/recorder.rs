@@ -21,7 +21,7 @@ use super::request::{Intent, Request};
 use super::timers;
 use super::watch::Watch;
 use crate::billing::account::Account;
-use crate::billing::{Dated, Entered, InstanceFact, Reading};
+use crate::billing::{Dated, InstanceFact, Reading};
 use crate::hypervisor::{Hypervisor, MachineSpec, Observed, Stamp, ended_traffic};
 use crate::journal::{CommitError, Durability, Entry, InstanceWrite};
 use crate::mutants::Mutant;
@@ -225,9 +225,8 @@ impl Recorder {
             | Event::Lost
             | Event::Deleted => None,
         };
-        let Live { shape, session, traffic, .. } = self.live;
         match self.live.state.phase() {
-            Some(phase) => InstanceFact::Entered(Entered { phase, shape, session, cause, traffic }),
+            Some(phase) => self.live.entered(phase, cause),
             None => InstanceFact::Deleted,
         }
     }

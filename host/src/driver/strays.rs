@@ -5,16 +5,19 @@
 //! this program may leave some, which hold memory and write to disks unbilled.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::aside;
 use super::host::Host;
 use crate::blocking;
 use crate::causes;
-use crate::hypervisor::MachineProcess;
+use crate::hypervisor::{Launches, MachineProcess};
 use crate::id::InstanceId;
 use crate::network::Networks;
 
@@ -57,7 +60,7 @@ pub(super) async fn watch(host: Weak<Host>) {
 async fn look(host: &Arc<Host>, before: Seen) -> Seen {
     let launches = host.launches.clone();
     let instances = host.instances.clone();
-    let processes = match blocking::run(move || launches.processes(&instances)).await {
+    let processes = match blocking::run(move || all(&*launches, &instances)).await {
         Ok(Ok(processes)) => processes,
         Ok(Err(error)) => {
             tracing::debug!(%error, "processes of machines can't be looked for");
@@ -72,6 +75,17 @@ async fn look(host: &Arc<Host>, before: Seen) -> Seen {
     note_halted(host, again(&halted, &before.halted));
     let keys = |processes: &[MachineProcess]| processes.iter().map(key).collect();
     Seen { unknown: keys(&unknown), halted: keys(&halted) }
+}
+
+/// The processes in the folders of instances, and in those that were moved aside: a machine whose
+/// record an older journal does not have runs on.
+fn all(launches: &dyn Launches, instances: &Path) -> io::Result<Vec<MachineProcess>> {
+    let mut found = launches.processes(instances)?;
+    let aside = aside::folder(instances);
+    if aside.is_dir() {
+        found.extend(launches.processes(&aside)?);
+    }
+    Ok(found)
 }
 
 /// The processes that the look before saw, too.

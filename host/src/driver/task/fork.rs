@@ -314,9 +314,6 @@ async fn create_fork(
     spec.network = network.transpose()?;
     let network = spec.network.clone();
     own_disks(&mut spec.disks, &host.folder(&parent.id), &folder);
-    let to = folder.clone();
-    let disks = spec.disks.clone();
-    let laid_out = blocking(move || lay_out(&image, &to, &disks, memory.is_some())).await;
     spec.created_ns = host.clock.now().0;
     spec.expiry = None;
     spec.schedule = None;
@@ -335,9 +332,19 @@ async fn create_fork(
         Target::Running => Claim::of_machine(live.shape),
         Target::Standby | Target::Stopped => Claim::at_rest(live.shape),
     };
-    let reserved = host.reserve(&record, (Share::default(), share), Some(claim));
-    let created = match laid_out.and(reserved) {
-        Ok(reserved) => host.insert(record, live, vec![forked]).await.map(|slot| (slot, reserved)),
+    // Before anything is copied: what is refused costs nothing.
+    let created = match host.reserve(&record, (Share::default(), share), Some(claim)) {
+        Ok(reserved) => {
+            let to = folder.clone();
+            let disks = record.spec.disks.clone();
+            match blocking(move || lay_out(&image, &to, &disks, memory.is_some())).await {
+                Ok(()) => {
+                    let inserted = host.insert(record, live, vec![forked]).await;
+                    inserted.map(|slot| (slot, reserved))
+                }
+                Err(error) => Err(error),
+            }
+        }
         Err(error) => Err(error),
     };
     let created = created.map(|(slot, _until_found)| {

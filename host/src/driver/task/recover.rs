@@ -5,11 +5,10 @@
 
 use super::Task;
 use super::lifecycle::cause_of;
-use crate::billing::{BootId, Dated, Entered, InstanceFact, Reading};
+use crate::billing::{BootId, Dated, InstanceFact, Reading};
 use crate::clock::Clock;
 use crate::driver::error::{FleetError, failed};
 use crate::driver::files::{discard, writable};
-use crate::driver::live::Live;
 use crate::driver::machine::Machine;
 use crate::driver::request::Request;
 use crate::hypervisor::{Adopted, Exit, Launched, MachineSpec, Observed, Stamp, VmState};
@@ -385,17 +384,7 @@ impl Task {
 
     /// The fact that from `at` on there is no proof of what the vCPUs did.
     fn doubt(&self, at: Reading) -> Dated<InstanceFact> {
-        let Live { shape, session, traffic, .. } = *self.live();
-        (
-            at,
-            InstanceFact::Entered(Entered {
-                phase: Phase::Unknown,
-                shape,
-                session,
-                cause: None,
-                traffic,
-            }),
-        )
+        (at, self.live().entered(Phase::Unknown, None))
     }
 
     /// Records the time since the command under way was accepted as `unknown`, if that command

@@ -1,9 +1,8 @@
 //! Suspends of the host.
 
 use super::Task;
-use crate::billing::{Entered, InstanceFact, Reading};
+use crate::billing::Reading;
 use crate::driver::error::FleetError;
-use crate::driver::live::Live;
 use crate::vm::Phase;
 
 impl Task {
@@ -22,10 +21,9 @@ impl Task {
         if from.meter >= until.meter {
             return Ok(());
         }
-        let Live { shape, session, traffic, .. } = *self.live();
-        let entered =
-            |phase| InstanceFact::Entered(Entered { phase, shape, session, cause: None, traffic });
-        let facts = vec![(from, entered(Phase::Unknown)), (until, entered(phase))];
+        let live = self.live();
+        let facts =
+            vec![(from, live.entered(Phase::Unknown, None)), (until, live.entered(phase, None))];
         self.recorder.write(facts).await
     }
 }
