@@ -118,18 +118,22 @@ pub(super) async fn accept_proposal(
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
     asked.reason.as_deref().map_or(Ok(()), invoices::check_reason)?;
     let act = key.act(&caller, &tenant, "accept", &(number, &asked))?;
-    let end = act.part("end");
-    if let Some(ended) = state.issuer.ended_before(&tenant, number, &end).await? {
+    let _deciding = state.issuer.decide(&tenant).await;
+    if let Some(ended) = state.issuer.ended_before(&tenant, number, &act).await? {
         return Ok(Json(present(&state, &tenant, ended)));
     }
     let reading = state.clone();
     let whose = tenant.clone();
     let found = blocking(move || Ok(reading.issuer.open_proposal(&whose, number)?)).await?;
-    let at = asked.at.as_deref().map(|at| to_come(&state, at)).transpose()?.or(found.from);
-    change(&state, &tenant, found, at, asked.reason.clone(), act).await?;
+    let at = match asked.at.as_deref() {
+        None => found.from,
+        Some("now") => None,
+        Some(text) => Some(to_come(&state, text)?),
+    };
+    change(&state, &tenant, found, at, asked.reason.clone(), act.part("change")).await?;
     let said = (true, asked.reason);
     let ended =
-        state.issuer.end_proposal(&tenant, number, said, state.fleet.reading(), end).await?;
+        state.issuer.end_proposal(&tenant, number, said, state.fleet.reading(), act).await?;
     Ok(Json(present(&state, &tenant, ended)))
 }
 
@@ -185,6 +189,7 @@ pub(super) async fn decline_proposal(
     let tenant = caller.tenant_at(&state, &id)?.id().clone();
     asked.reason.as_deref().map_or(Ok(()), invoices::check_reason)?;
     let act = key.act(&caller, &tenant, "decline", &(number, &asked))?;
+    let _deciding = state.issuer.decide(&tenant).await;
     let said = (false, asked.reason);
     let ended =
         state.issuer.end_proposal(&tenant, number, said, state.fleet.reading(), act).await?;

@@ -71,7 +71,7 @@ const fn text(
 }
 
 /// All path parameters. The first match by name and prefix counts.
-const PATH_PARAMETERS: [PathParameter; 15] = [
+const PATH_PARAMETERS: [PathParameter; 16] = [
     text(
         "InstanceKey",
         "/instances/{id}",
@@ -122,6 +122,13 @@ const PATH_PARAMETERS: [PathParameter; 15] = [
         name: "fact",
         is_number: true,
         description: "The number of the fact that records the gap",
+    },
+    PathParameter {
+        component: "ProposalNumber",
+        paths: "/tenants/{id}/proposals/{number}",
+        name: "number",
+        is_number: true,
+        description: "The number of a proposal",
     },
     text("TokenId", "/tokens/{id}", "id", "The token's id, or a unique prefix of it"),
 ];

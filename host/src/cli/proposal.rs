@@ -64,7 +64,7 @@ pub(super) enum Command {
     Accept {
         /// The proposal's number
         number: u64,
-        /// Another first instant, in place of the proposal's
+        /// Another first instant, or now, in place of the proposal's
         #[arg(long, value_name = "INSTANT")]
         at: Option<String>,
         #[command(flatten)]

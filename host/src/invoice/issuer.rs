@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use biller::book::Book;
 use biller::currency::Currency;
+use tokio::sync::OwnedMutexGuard;
 
 use super::act::{Act, Done};
 use super::compute::Computer;
@@ -53,7 +54,9 @@ pub struct Issuer {
     policies: Arc<PolicyHost>,
     /// Held while a tenant's documents are issued, as their numbers are consecutive. Tenants do not
     /// wait for each other.
-    issuing: Arc<Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>>,
+    issuing: Locks,
+    /// Held while a tenant's proposals are decided on: before [`Self::issuing`].
+    deciding: Locks,
     /// Summaries of books that were asked for.
     summaries: Arc<Mutex<HashMap<Digest, BookSummary>>>,
     letterhead: Letterhead,
@@ -85,6 +88,7 @@ impl Issuer {
             journal,
             policies,
             issuing: Arc::default(),
+            deciding: Arc::default(),
             summaries: Arc::default(),
             letterhead: Letterhead::default(),
             gaps: Arc::default(),
@@ -288,23 +292,31 @@ impl Issuer {
             corrects: invoice.follows,
             by: act.by,
         };
-        let documents = self.billers(&invoice.receipts)?;
+        let documents = self.components(&invoice.receipts)?;
         let request = act.request;
         let entry = Entry { invoice: Some(new), documents, request, ..Entry::default() };
         self.journal.commit(entry).await?;
         Ok(())
     }
 
-    /// The embedded biller, if it made these receipts and the journal does not have it yet: a
-    /// document is proved with the component that made it, even years later.
-    fn billers(&self, receipts: &[Receipt]) -> Result<Vec<Vec<u8>>, InvoiceError> {
-        let own = Digest::of(COMPONENT);
-        let name = own.to_string();
-        if !receipts.iter().any(|receipt| receipt.component == name) {
-            return Ok(Vec::new());
+    /// The components that this program brings, if they made these receipts and the journal does
+    /// not have them yet: a document is proved with those that made it, even years later.
+    fn components(&self, receipts: &[Receipt]) -> Result<Vec<Vec<u8>>, InvoiceError> {
+        let archive = self.journal.archive();
+        let mut missing = Vec::new();
+        for bytes in [COMPONENT, PolicyHost::standard_bytes()] {
+            let own = Digest::of(bytes);
+            let name = own.to_string();
+            if !receipts.iter().any(|receipt| receipt.component == name) {
+                continue;
+            }
+            let document = archive.document(&own).map_err(EvidenceError::from)?;
+            let policy = archive.policy_bytes(&own).map_err(EvidenceError::from)?;
+            if document.is_none() && policy.is_none() {
+                missing.push(bytes.to_vec());
+            }
         }
-        let known = self.journal.archive().document(&own).map_err(EvidenceError::from)?;
-        Ok(if known.is_some() { Vec::new() } else { vec![COMPONENT.to_vec()] })
+        Ok(missing)
     }
 
     /// Summarises a book of the journal. Each one is read once, so that a list costs no parsing of
@@ -346,9 +358,22 @@ impl Issuer {
 
     /// The lock under which a tenant's documents and prices change.
     pub(super) fn lock(&self, tenant: &TenantId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut issuing = self.issuing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Unused locks are dropped, so that unknown tenants take no memory.
-        issuing.retain(|_, lock| Arc::strong_count(lock) > 1);
-        issuing.entry(tenant.clone()).or_default().clone()
+        lock_of(&self.issuing, tenant)
     }
+
+    /// Waits until nobody else decides on the tenant's proposals, and keeps others waiting until
+    /// the result is dropped.
+    pub async fn decide(&self, tenant: &TenantId) -> OwnedMutexGuard<()> {
+        lock_of(&self.deciding, tenant).lock_owned().await
+    }
+}
+
+/// Locks by tenant.
+type Locks = Arc<Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>>;
+
+fn lock_of(locks: &Locks, tenant: &TenantId) -> Arc<tokio::sync::Mutex<()>> {
+    let mut locks = locks.lock().unwrap_or_else(PoisonError::into_inner);
+    // Unused locks are dropped, so that unknown tenants take no memory.
+    locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+    locks.entry(tenant.clone()).or_default().clone()
 }

@@ -11,7 +11,7 @@ use super::change::{ChangeError, blocking};
 use super::door::check_instant;
 use super::evidence::EvidenceError;
 use super::issuer::Issuer;
-use crate::billing::{Reading, TenantFact, zones};
+use crate::billing::{Change, Reading, TenantFact, zones};
 use crate::id::{BookName, Digest, TenantId};
 use crate::journal::ReadError;
 use crate::limits::tenant as limits;
@@ -129,10 +129,7 @@ impl Issuer {
     /// # Errors
     /// [`ChangeError::NoProposal`], [`ChangeError::ProposalEnded`].
     pub fn open_proposal(&self, tenant: &TenantId, number: u64) -> Result<Proposal, ChangeError> {
-        let all =
-            self.proposals(tenant).map_err(EvidenceError::from).map_err(InvoiceError::from)?;
-        let found = all.into_iter().find(|one| one.fact == number);
-        let found = found.ok_or(ChangeError::NoProposal(number))?;
+        let found = self.proposal(tenant, number)?;
         match &found.end {
             None => Ok(found),
             Some(end) => Err(ChangeError::ProposalEnded { number, is_accepted: end.is_accepted }),
@@ -221,7 +218,15 @@ impl Issuer {
         }
         let issuer = self.clone();
         let whose = tenant.clone();
-        let mut proposal = blocking(move || issuer.open_proposal(&whose, number)).await?;
+        let mut proposal = blocking(move || {
+            let proposal = issuer.open_proposal(&whose, number)?;
+            // An acceptance that a crash has ended between the change and its end.
+            match !is_accepted && issuer.is_made(&whose, &proposal)? {
+                true => Err(ChangeError::ProposalEnded { number, is_accepted: true }),
+                false => Ok(proposal),
+            }
+        })
+        .await?;
         let end = ProposalEnd { is_accepted, reason, by: act.by.clone() };
         let said = TenantFact::ProposalEnded {
             proposal: number,
@@ -232,6 +237,16 @@ impl Issuer {
         self.say(tenant, (at, said), Vec::new(), act).await?;
         proposal.end = Some(end);
         Ok(proposal)
+    }
+
+    /// Returns whether what is proposed was put in force since.
+    fn is_made(&self, tenant: &TenantId, proposal: &Proposal) -> Result<bool, ChangeError> {
+        let changes = self.journal().archive().changes_of(tenant, proposal.plan);
+        let changes = changes.map_err(EvidenceError::from).map_err(InvoiceError::from)?;
+        Ok(changes.into_iter().any(|(fact, change)| match change {
+            Change::Set { digest, .. } => fact > proposal.fact && digest == proposal.digest,
+            Change::Withdrawn { .. } => false,
+        }))
     }
 
     /// Refuses what could not be accepted.

@@ -133,6 +133,14 @@ async fn a_proposal_is_made_and_accepted_once_under_its_key() {
     assert_eq!(send(&accept, json!({}), "two").await, accepted);
     let (_, prices) = server.get("/tenants/acme/prices").await;
     assert_eq!(prices["history"].as_array().map(Vec::len), Some(1), "{prices}");
+    // The same book again: its acceptance changes nothing, and still has the key.
+    let second = send(PATH, asked("5"), "three").await;
+    let accept = format!("{PATH}/{}/accept", number(&second.1));
+    assert_eq!(send(&accept, json!({}), "four").await.0, StatusCode::OK);
+    let third = send(PATH, asked("6"), "five").await;
+    let decline = format!("{PATH}/{}/decline", number(&third.1));
+    let (status, refused) = send(&decline, json!({}), "four").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
     server.stop().await;
 }
 

@@ -40,7 +40,7 @@ pub struct Propose {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptProposal {
-    /// Another first instant, in place of the proposal's; the proposal's, if absent.
+    /// Another first instant, or `now`, in place of the proposal's; the proposal's, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
     /// The reason, for the record; none if absent.
