@@ -31,6 +31,7 @@ use crate::invoice::{
 use crate::journal::{Archive, StoredInvoice};
 use crate::limits::bill::{GRACE_NS, UNSETTLED_NS};
 use crate::policy::Occasion;
+use crate::policy::biller::BillerError;
 use crate::units::Instant;
 
 /// Preview the documents that a close would make
@@ -672,7 +673,12 @@ impl From<InvoiceError> for ApiError {
             InvoiceError::Empty | InvoiceError::Agreement(_) => Self::invalid(message),
             InvoiceError::Overflow => Self::conflict("too_large_a_sum", message),
             InvoiceError::Policy { source, .. } => (*source).into(),
-            InvoiceError::Book { .. } | InvoiceError::Biller { .. } => Self::bug(&error),
+            InvoiceError::Biller { ref source, .. } => match &**source {
+                BillerError::Refused { .. } => Self::conflict("unbillable", source.to_string())
+                    .hint("nothing was charged; an override names another policy or price book"),
+                BillerError::Fault(_) | BillerError::Malformed { .. } => Self::bug(&error),
+            },
+            InvoiceError::Book { .. } => Self::bug(&error),
         }
     }
 }

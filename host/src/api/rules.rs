@@ -348,9 +348,12 @@ pub(super) fn book_named(
         Change::Withdrawn { .. } => None,
     });
     let is_named = |digest: &Digest| !named.is_empty() && digest.to_string().starts_with(named);
-    let proposed = state.issuer.proposals(tenant)?.into_iter();
-    let proposed = proposed.filter(|one| one.plan == Plan::Prices).map(|one| one.digest);
-    let found: BTreeSet<Digest> = set.chain(proposed).filter(is_named).collect();
+    let mut found: BTreeSet<Digest> = set.filter(is_named).collect();
+    if found.is_empty() {
+        let proposed = state.issuer.proposals(tenant)?.into_iter();
+        let proposed = proposed.filter(|one| one.plan == Plan::Prices).map(|one| one.digest);
+        found.extend(proposed.filter(is_named));
+    }
     match found.len() {
         0 => {
             let message =

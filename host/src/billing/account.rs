@@ -104,10 +104,10 @@ pub trait Reader: Send + Sync {
     /// Accounts again for the time that a failed policy owes to a degraded account. `history` holds
     /// the phases entered from `from_fact` on, `None` for the end.
     ///
-    /// Returns the completed account if the policy answers. If the failed policy is not in force
-    /// any more at `now`, the standard policy's figures become final and the account is not
-    /// degraded any more; the journal keeps what is needed to rate that time anew. Otherwise
-    /// returns the account as it was.
+    /// Returns the completed account if the policies answer. Where the failed one does not, and is
+    /// not in force any more at `now`, the standard policy's figures become final for its time
+    /// alone, and the account is not degraded any more; the journal keeps what is needed to rate
+    /// that time anew. Otherwise returns the account as it was.
     fn account_again(
         &self,
         tenant: &TenantId,

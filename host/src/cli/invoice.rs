@@ -632,6 +632,9 @@ async fn close_all(global: &Global, request: &CloseInvoice, once: &Once) -> anyh
     Ok(())
 }
 
+/// Codes of the errors that leave a period without a document.
+const UNRATED: [&str; 3] = ["unrated", "unbillable", "held"];
+
 impl Closed {
     fn of(tenant: String, done: anyhow::Result<Documents>) -> Self {
         let none = || (Vec::new(), String::new());
@@ -640,7 +643,7 @@ impl Closed {
             Err(error) => {
                 let outcome = match &error {
                     error if is_refused(error, "unsettled") => "unsettled",
-                    error if is_refused(error, "unrated") || is_refused(error, "held") => "unrated",
+                    error if UNRATED.iter().any(|code| is_refused(error, code)) => "unrated",
                     _ => "failed",
                 };
                 (outcome, none(), Some(format!("{error:#}")))

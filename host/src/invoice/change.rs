@@ -427,6 +427,8 @@ impl Issuer {
         let archive = self.journal().archive();
         let mut view = self.view(&archive, tenant)?;
         let others = self.others(&view)?;
+        let span = (asked.from, asked.until);
+        let before = self.meet(&archive, &view, span)?;
         view.name(asked.clone());
         let named = match &asked.book {
             Some(text) => Some((Digest::of(text), Book::parse(text, zones::is_known)?)),
@@ -435,8 +437,10 @@ impl Issuer {
         if let Some((_, book)) = &named {
             let describe = |digest| self.describe(&archive, digest);
             let standard = self.engines(&archive).standard();
-            let span = (asked.from, asked.until);
             check_book(&view, book, span, standard, &describe, &others)??;
+        } else if before.is_ok() {
+            // Rules that did not go together before are not the override's fault.
+            self.meet(&archive, &view, span)??;
         }
         let named = named.map(|(digest, book)| (digest, book.currency()));
         Ok(self.one_currency(&view, asked.from, named)??)
@@ -465,19 +469,26 @@ impl Issuer {
         let archive = self.journal().archive();
         let mut view = self.view(&archive, tenant)?;
         let Some(&(from, _)) = plans.iter().min() else { return Ok(()) };
-        let standard = self.engines(&archive).standard();
-        let describe = |digest| self.describe(&archive, digest);
-        let book_of = |digest| self.book(digest);
-        let meet = |view: &View| {
-            check_meetings(view, (from, Instant(i64::MAX)), standard, &describe, &book_of)
-        };
-        let before = meet(&view)?;
+        let span = (from, Instant(i64::MAX));
+        let before = self.meet(&archive, &view, span)?;
         plans.iter().for_each(|&one| view.rules.withdraw(plan, one));
         // Rules that did not go together before are not the withdrawal's fault.
         if before.is_ok() {
-            meet(&view)??;
+            self.meet(&archive, &view, span)??;
         }
         Ok(self.one_currency(&view, from, None)??)
+    }
+
+    /// Refuses policies and books that meet in a span and do not go together.
+    fn meet(
+        &self,
+        archive: &Archive,
+        view: &View,
+        span: (Instant, Instant),
+    ) -> Result<Result<(), Refusal>, InvoiceError> {
+        let standard = self.engines(archive).standard();
+        let describe = |digest| self.describe(archive, digest);
+        check_meetings(view, span, standard, &describe, &|digest| self.book(digest))
     }
 
     fn one_currency(

@@ -219,7 +219,8 @@ impl<'a, E: Evidence, C: Calls> Computer<'a, E, C> {
 
     fn measure_billed(&self, view: &View, invoice: &Invoice) -> Result<Measured, InvoiceError> {
         let span = (Instant(invoice.billed.from_ns), Instant(invoice.billed.until_ns));
-        let standard = Components::of(invoice).standard;
+        // Corrections by a later program don't name the standard policy of the first one.
+        let standard = view.first_of(invoice).and_then(Invoice::standard_policy);
         let standard = standard.unwrap_or_else(|| self.calls.standard());
         let policies = view.rules.policies(span, standard);
         Ok(self.measure(view, span, &policies)?.0)
@@ -365,18 +366,17 @@ impl Tracing {
 pub(super) struct Components {
     /// The biller; none without a receipt of it.
     pub(super) biller: Option<Digest>,
-    /// The policy of the document's begin. Before any policy was activated, that is the standard
-    /// policy of the program.
+    /// The standard policy of that program, which measures time before any activation; none if the
+    /// document has no such time.
     standard: Option<Digest>,
 }
 
 impl Components {
     pub(super) fn of(document: &Invoice) -> Self {
         let receipt = document.receipts.iter().find(|receipt| receipt.call == "bill");
-        let first = document.policies.first();
         Self {
             biller: receipt.and_then(|receipt| receipt.component.parse().ok()),
-            standard: first.and_then(|policy| policy.digest.parse().ok()),
+            standard: document.standard_policy(),
         }
     }
 }

@@ -56,7 +56,6 @@ impl Heading {
         let own = invoice.reference.as_deref().zip(invoice.number);
         let prefix =
             own.and_then(|(text, number)| text.strip_suffix(&own_number(&invoice.tenant, number)));
-        let standard = invoice.policies.iter().find(|one| one.name.as_deref() == Some(STANDARD));
         Self {
             reason: invoice.reason.clone(),
             unsettled: invoice.unsettled.clone(),
@@ -66,7 +65,7 @@ impl Heading {
                 issuer: invoice.issuer.clone(),
                 prefix: prefix.unwrap_or_default().to_owned(),
             },
-            standard: standard.and_then(|one| one.digest.parse().ok()),
+            standard: invoice.standard_policy(),
         }
     }
 }
@@ -219,7 +218,9 @@ impl Parts<'_> {
     }
 
     fn policy_name(&self, digest: Digest) -> Option<String> {
-        match self.heading.standard == Some(digest) {
+        // A later program settles by the standard policy of the first document.
+        let first = self.view.of(self.period).first().and_then(|first| first.standard_policy());
+        match first.or(self.heading.standard) == Some(digest) {
             true => Some(STANDARD.to_owned()),
             false => self.view.naming.policy(digest).map(str::to_owned),
         }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::billing::decimal::Decimal;
 use crate::id::Digest;
 use crate::journal::StoredInstance;
+use crate::tenant::STANDARD;
 use crate::units::Instant;
 
 /// The version of the form below; part of every document.
@@ -352,6 +353,13 @@ impl Invoice {
     pub fn to_bytes(&self) -> Vec<u8> {
         // The type has no map and no number that JSON can't hold: serialization does not fail.
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The standard policy of the program that made the document, by its name; none if it measured
+    /// nothing of it.
+    pub(super) fn standard_policy(&self) -> Option<Digest> {
+        let standard = self.policies.iter().find(|one| one.name.as_deref() == Some(STANDARD));
+        standard?.digest.parse().ok()
     }
 
     /// SHA-256 of the document's bytes, under which it is stored.

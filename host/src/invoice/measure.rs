@@ -8,7 +8,7 @@ use super::InvoiceError;
 use super::calls::{Call, Calls};
 use super::document::Named;
 use super::rules::PolicySpan;
-use super::usage::{Piece, Usage};
+use super::usage::{INITIALIZING_MAX, Piece, Usage};
 use crate::id::Digest;
 use crate::limits::policy::{METERING_INTERVALS, METERS_MAX};
 use crate::policy::metering::{
@@ -282,9 +282,14 @@ impl Question {
                 dimensions: DIMENSIONS.iter().map(column).collect(),
                 counts: self.counts(),
             },
-            options: span.options.iter().map(setting).collect(),
+            options: span.options.iter().filter(|one| !is_of_host(one)).map(setting).collect(),
         }
     }
+}
+
+/// Returns whether an option is the host's own, which no policy knows.
+fn is_of_host((name, _): &(String, String)) -> bool {
+    name == INITIALIZING_MAX
 }
 
 impl Question {

@@ -180,18 +180,18 @@ pub enum InvoiceError {
 }
 
 impl InvoiceError {
-    /// Returns whether a policy's failure leaves the period unrated, so that later periods may be
+    /// Returns whether the period stays unrated by a policy or a book, so that later periods may be
     /// billed without it.
     pub fn is_unrated(&self) -> bool {
         match self {
             Self::Fault { .. } | Self::Held { .. } | Self::Terms { .. } | Self::Policy { .. } => {
                 true
             }
+            Self::Biller { source, .. } => matches!(**source, BillerError::Refused { .. }),
             Self::Evidence(_)
             | Self::Undivided
             | Self::Agreement(_)
             | Self::Book { .. }
-            | Self::Biller { .. }
             | Self::Meters
             | Self::Currencies { .. }
             | Self::Overflow

@@ -215,7 +215,8 @@ impl Shelf {
         loop {
             let named = names();
             let computer = Computer::new(&*self, &self.calls, &named);
-            let Some(invoice) = computer.next(&self.view(), goal, &Heading::default())? else {
+            let heading = Heading { standard: Some(self.calls.standard()), ..Heading::default() };
+            let Some(invoice) = computer.next(&self.view(), goal, &heading)? else {
                 return Ok(paid);
             };
             paid.push(invoice.payable.clone());
@@ -855,4 +856,27 @@ fn names_on_documents_are_proved() {
         shelf.say(100, fact);
         shelf.prove(1).expect("a proof");
     }
+}
+
+/// The policy of an override measures its span alone: the rest is measured by the standard policy,
+/// also when the document is proved and settled.
+#[test]
+fn an_override_of_the_first_days_measures_no_other_time() {
+    let mut shelf = Shelf::with_book(BOOK);
+    shelf.calls.minimums.insert(digest(1), 100);
+    shelf.run("a", 12, 14);
+    shelf.say(
+        40,
+        TenantFact::Overridden {
+            from: seconds(0),
+            until: seconds(10),
+            policy: Some(digest(1)),
+            book: None,
+            from_begin: false,
+            reason: "agreed".into(),
+            by: Actor::Operator,
+        },
+    );
+    assert_eq!(shelf.close(100), ["2.00"]);
+    assert_eq!(shelf.settle(), [] as [String; 0]);
 }

@@ -168,6 +168,12 @@ impl View {
         self.documents.iter().filter(|document| document.period.from_ns == period.start.0).collect()
     }
 
+    /// The first document of the period of a document.
+    pub(super) fn first_of(&self, document: &Invoice) -> Option<&Invoice> {
+        let from_ns = document.period.from_ns;
+        self.documents.iter().find(|one| one.period.from_ns == from_ns)
+    }
+
     /// The tenant's own part of a period.
     pub(super) fn own(&self, period: &Period) -> (Instant, Instant) {
         let start = self.first.map_or(period.start, |first| first.max(period.start));

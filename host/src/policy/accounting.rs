@@ -361,22 +361,22 @@ impl Accounting {
     }
 
     /// Accounts the history as [`Accounting::recover`] does, with the standard figures for every
-    /// call that fails. None if the last call fails.
+    /// call that fails. The second value is set if the last call was answered.
     fn recover_with_gaps(
         &self,
         tenant: &TenantId,
         from: &Degraded,
         facts: &[(Option<Phase>, Instant)],
-    ) -> Option<Tracker> {
+    ) -> (Tracker, bool) {
         let rules = self.rules(tenant);
         let mut answered = false;
-        let replayed: Result<Tracker, std::convert::Infallible> =
+        let Ok::<_, std::convert::Infallible>(tracker) =
             self.replay(&rules, from, facts, |tracker, ask| {
                 let answer = self.ask_again(&rules, tracker, ask);
                 answered = answer.is_ok();
                 Ok(answer.unwrap_or_else(|_| standard::enter(tracker, ask.to, ask.at)))
             });
-        replayed.ok().filter(|_| answered)
+        (tracker, answered)
     }
 
     /// Makes the calls for a history, one after the other.
@@ -714,16 +714,17 @@ impl account::Reader for Accounting {
         let tracker = match self.recover(tenant, owed, history) {
             Ok(tracker) => tracker,
             Err(
-                RecoverError::Held(policy)
-                | RecoverError::Missing(policy)
-                | RecoverError::Fault { policy, .. },
-            ) if policy == self.timeline(tenant).at(now) => {
-                match self.recover_with_gaps(tenant, owed, history) {
-                    Some(tracker) => tracker,
-                    None => return account.clone(),
+                RecoverError::Held(failed)
+                | RecoverError::Missing(failed)
+                | RecoverError::Fault { policy: failed, .. },
+            ) => {
+                let (tracker, is_answered) = self.recover_with_gaps(tenant, owed, history);
+                let is_in_force = failed == self.timeline(tenant).at(now);
+                if is_in_force && !is_answered {
+                    return account.clone();
                 }
+                tracker
             }
-            Err(_) => account.tracker,
         };
         Account { tracker, phase: account.phase, degraded: None }
     }

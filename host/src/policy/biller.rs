@@ -47,8 +47,8 @@ pub enum BillerError {
     /// The call failed: a bug of the biller, or bounds that are too small.
     #[error("the biller gave no answer")]
     Fault(#[source] Fault),
-    /// The input can't be billed.
-    #[error("the biller refused its input: {reason}")]
+    /// The rules of the period, or a policy's own lines, can't be billed.
+    #[error("the period can't be billed: {reason}")]
     Refused {
         /// Reason of the biller.
         reason: String,
@@ -137,8 +137,7 @@ impl Biller {
                 asking.ask(&guest, bills.as_ref(), store)
             });
         let answer = answer.map_err(BillerError::Fault)?;
-        let made =
-            answer.value.map_err(|error| BillerError::Refused { reason: error.in_words() })?;
+        let made = answer.value.map_err(BillerError::from)?;
         let (mut bill, text) = made.bill.read()?;
         bill.lines = made.lines;
         let handed = opened.as_ref().map(|_| made.handed.as_slice());
@@ -294,12 +293,14 @@ fn handed(guest: &bills::Guest, store: &mut Store<Limiter>) -> Asked<Vec<Handed>
     }
 }
 
-impl BillingError {
-    fn in_words(self) -> String {
-        match self {
-            BillingError::OutOfOrder(why) => format!("out of order: {why}"),
-            BillingError::Malformed(why) => format!("malformed: {why}"),
-            BillingError::Refused(why) => why,
+impl From<BillingError> for BillerError {
+    fn from(error: BillingError) -> Self {
+        match error {
+            BillingError::OutOfOrder(why) => {
+                Self::Malformed { reason: format!("out of order: {why}") }
+            }
+            BillingError::Malformed(reason) => Self::Malformed { reason },
+            BillingError::Refused(reason) => Self::Refused { reason },
         }
     }
 }

@@ -131,7 +131,8 @@ impl Rollout {
     /// Puts a tenant under the last policy before the present one that is not quarantined.
     ///
     /// # Errors
-    /// As [`Rollout::activate`]; [`RolloutError::NothingToRollBack`].
+    /// As [`Rollout::activate`]; [`RolloutError::NothingToRollBack`]. A policy that the books in
+    /// force can't be billed by is refused: nothing would be charged.
     pub async fn roll_back(self: &Arc<Self>, asked: Rollback) -> Result<Activated, RolloutError> {
         let Rollback { tenant, reason, by, request } = asked;
         if let Some(first) = self.first_try(request.as_ref()).await? {
@@ -140,6 +141,10 @@ impl Rollout {
         let digest = self.previous(&tenant).await?.ok_or(RolloutError::NothingToRollBack)?;
         // As it was: with the options under which it was in force.
         let options = self.last_options(&tenant, digest).await?;
+        let rollout = self.clone();
+        let whose = tenant.clone();
+        let kept = options.clone();
+        blocking(move || rollout.check_billable(&whose, digest, &kept, None)).await?;
         let activation = NewActivation {
             rollback: true,
             reason,

@@ -110,6 +110,8 @@ struct Maker<'a> {
     digits: u32,
     /// Number of one-off charges and goodwill so far.
     one_offs: usize,
+    /// Number of the next instance that is heard of late: a life that began once begins no later.
+    late: usize,
 }
 
 impl<'a> Maker<'a> {
@@ -134,6 +136,7 @@ impl<'a> Maker<'a> {
             credits: Vec::new(),
             digits: 9,
             one_offs: 0,
+            late: 9,
         };
         maker.set_landmarks(begin);
         maker
@@ -579,7 +582,8 @@ impl<'a> Maker<'a> {
         let mut news = Vec::new();
         if self.dice.chance(30) {
             let mut instance = self.dice.of(instances);
-            let late = self.instance(9);
+            let late = self.instance(self.late);
+            self.late += 1;
             match self.dice.below(3) {
                 0 => instance.pieces.truncate(1),
                 1 => instance.pieces = late.pieces,

@@ -3,6 +3,8 @@
 use reqwest::Method;
 use serde_json::json;
 
+use tallyman_tests::policies;
+
 use super::{Server, book, done, refused};
 
 #[tokio::test]
@@ -240,5 +242,41 @@ async fn a_repeated_join_answers_with_the_version_of_the_first() {
     assert_eq!(again, first);
     let (_, listed) = server.get("/tariffs").await;
     assert_eq!(listed[0]["versions"][0]["tenants"], 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn rules_that_can_t_be_billed_together_are_refused_in_words() {
+    let server = Server::start().await;
+    done(&server, Method::PUT, "/tenants/default/prices", book("EUR", "5")).await;
+    let asked = json!({"to": "now", "prices": book("USD", "5").to_string()});
+    let path = "/tenants/default/invoice/preview";
+    let (status, answer) = server.ask(Method::POST, path, Some(asked)).await;
+    assert_eq!((status.as_u16(), answer["code"].as_str()), (409, Some("unbillable")), "{answer}");
+    let message = answer["message"].as_str().expect("a message");
+    assert!(message.contains("USD and EUR"), "{message}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_without_a_meter_of_the_book_is_neither_rolled_back_to_nor_named() {
+    let server = Server::start().await;
+    let (_, uploaded) = server.upload(policies::component("ec2")).await;
+    let put = "/tenants/default/policy";
+    done(&server, Method::PUT, put, json!({"digest": uploaded["digest"]})).await;
+    done(&server, Method::PUT, put, json!({"digest": "standard", "again": true})).await;
+    let price = json!({"id": "p", "rule": "r", "meter": "standby", "per": "instance-hour",
+        "price": "1"});
+    let book = json!({"currency": "EUR", "prices": [price]});
+    done(&server, Method::PUT, "/tenants/default/prices", book).await;
+
+    let back = refused(&server, Method::POST, "/tenants/default/policy/rollback", json!({})).await;
+    assert_eq!(back, (409, "refused".into()));
+    let override_ = json!({"from": "2020-01-01", "until": "2199-01-01", "reason": "a trial",
+        "policy": uploaded["digest"]});
+    let path = "/tenants/default/invoice/overrides";
+    assert_eq!(refused(&server, Method::POST, path, override_).await, (409, "refused".into()));
+    let (_, state) = server.get(put).await;
+    assert_ne!(state["digest"], uploaded["digest"], "{state}");
     server.stop().await;
 }

@@ -2,8 +2,8 @@
 
 use biller::handed::{Handed, Opening};
 use biller::input::{Column, Header, Intervals, OwnLine, Stretch, Subject};
-use biller::make;
 use biller::output::Line;
+use biller::{BillError, make};
 
 use crate::bindings::exports::tallyman::biller::billing::{
     BillingError, Column as ColumnPart, IntervalColumns, LineColumns, SubjectColumns,
@@ -161,7 +161,11 @@ impl Gathering {
     fn make(&self) -> Answer<(bills::Bill, Made)> {
         let Self { header, subjects, intervals, own, opening } = self;
         let made = make(header, subjects, intervals, own, opening);
-        let (mut bill, handed) = made.map_err(|error| BillingError::Refused(in_words(&error)))?;
+        let (mut bill, handed) = made.map_err(|error| match &error {
+            // The host's mistake, whereas the others are those of policies and books.
+            BillError::Input { .. } => BillingError::Malformed(in_words(&error)),
+            _ => BillingError::Refused(in_words(&error)),
+        })?;
         let lines = std::mem::take(&mut bill.lines);
         Ok((typed::bill(bill), Made { lines, lines_taken: 0, handed, handed_taken: 0 }))
     }

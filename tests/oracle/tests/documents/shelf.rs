@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use biller::BillError;
 use biller::input::{Header, Intervals, OwnLine, Subject};
 use biller::output::Bill;
 use tallyman::billing::agreement::{Agreement, Cycle};
@@ -15,7 +16,7 @@ use tallyman::invoice::{
 use tallyman::journal::{FactHash, Head, SpanQuery, StoredInvoice};
 use tallyman::policy::Fault;
 use tallyman::policy::biller::BillerError;
-use tallyman::policy::metering::{Measurement, MeterTerms, Request, Rounding, Stretch};
+use tallyman::policy::metering::{Measurement, MeterTerms, Request, Rounding, Setting, Stretch};
 use tallyman::tenant::{Actor, OneOffKind};
 use tallyman::units::Instant;
 use tallyman::vm::{Phase, Shape, Traffic};
@@ -331,6 +332,8 @@ impl Calls for Policies {
     }
 
     fn measure(&self, policy: Digest, request: &Request) -> Result<Call<Measurement>, CallError> {
+        let is_of_host = |one: &Setting| one.name == INITIALIZING_MAX;
+        assert!(!request.options.iter().any(is_of_host), "no policy knows the host's own option");
         let policy = &self.0[&policy];
         if policy.unrated {
             return Err(CallError::Fault(Box::new(Fault::StackOverflow)));
@@ -358,7 +361,11 @@ impl Calls for Policies {
         own: &[OwnLine],
     ) -> Result<Call<Bill>, CallError> {
         let refused = |error: biller::BillError| {
-            CallError::Biller(Box::new(BillerError::Refused { reason: error.to_string() }))
+            let reason = error.to_string();
+            CallError::Biller(Box::new(match error {
+                BillError::Input { .. } => BillerError::Malformed { reason },
+                _ => BillerError::Refused { reason },
+            }))
         };
         let value = biller::bill(header, subjects, intervals, own).map_err(refused)?;
         Ok(Call { value, fuel: 1, input: String::new(), output: String::new() })
