@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
+use wasmtime::component::Component;
+
 use super::biller::{Biller, COMPONENT};
 use super::profile::Profile;
 use super::{AdmissionError, PolicyHost, refused};
@@ -33,9 +35,11 @@ impl PolicyHost {
             return Err(AdmissionError::Digest { named: digest, is });
         }
         let runtime = self.runtime(Profile::Large)?;
-        let compiled = || self.compiling().component(&runtime, digest, bytes);
-        let component = self.compilations.alone(digest, compiled)?;
-        let made = Arc::new(Biller::new(digest, runtime, &component).map_err(refused)?);
+        let make = |component: &Component| {
+            Biller::new(digest, Arc::clone(&runtime), component).map_err(refused)
+        };
+        let admitted = || self.compiling().admitted(&runtime, digest, bytes, make);
+        let made = Arc::new(self.compilations.alone(digest, admitted)?);
         let mut billers = self.billers.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(billers.entry(digest).or_insert(made)))
     }

@@ -179,8 +179,9 @@ impl PolicyHost {
         let compiling =
             Compiling { cache: &cache, compiler: compiler.as_deref(), compilations: &compilations };
         let standard = compiling
-            .component(&compact, digest, standard::COMPONENT)
-            .and_then(|component| prepare(&compact, digest, &component, None))
+            .admitted(&compact, digest, standard::COMPONENT, |component| {
+                prepare(&compact, digest, component, None)
+            })
             .map_err(OpenError::Standard)?;
         Ok(Self {
             loaded: ArcSwap::from_pointee(HashMap::from([(digest, Arc::clone(&standard))])),
@@ -284,10 +285,14 @@ impl PolicyHost {
             }
             let start = clock::boottime_ns();
             let runtime = self.runtime(profile)?;
-            let component = self.compiling().component(&runtime, digest, bytes)?;
-            let policy = prepare(&runtime, digest, &component, Some(&self.standard))?;
-            let ms = clock::boottime_ns().saturating_sub(start) / 1_000_000;
-            let self_test = tested(&policy).inspect_err(|_| self.cache.remove(digest))?;
+            let test = |component: &Component| {
+                let policy = prepare(&runtime, digest, component, Some(&self.standard))?;
+                let ms = clock::boottime_ns().saturating_sub(start) / 1_000_000;
+                let self_test = tested(&policy)?;
+                Ok((policy, self_test, ms))
+            };
+            let admitted = self.compiling().admitted(&runtime, digest, bytes, test);
+            let (policy, self_test, ms) = admitted?;
             Ok((self.keep(policy), self_test, ms))
         })
     }
@@ -380,15 +385,17 @@ impl Compiling<'_> {
             .ok()
     }
 
-    /// Returns a component from the cache, or compiles it. Blocks for this compilation.
-    fn component(
+    /// Admits a component from the cache, or compiles it and admits it then. Blocks for this
+    /// compilation.
+    fn admitted<T>(
         &self,
         runtime: &Runtime,
         digest: Digest,
         bytes: &[u8],
-    ) -> Result<Component, AdmissionError> {
+        admit: impl FnOnce(&Component) -> Result<T, AdmissionError>,
+    ) -> Result<T, AdmissionError> {
         if let Some(component) = self.known(runtime, digest) {
-            return Ok(component);
+            return admit(&component).inspect_err(|_| self.cache.remove(digest));
         }
         let profile = runtime.profile();
         let place = self.compilations.place(profile);
@@ -397,9 +404,10 @@ impl Compiling<'_> {
             None => runtime.compile(bytes).map_err(refused)?,
         };
         drop(place);
-        let component = runtime.load(&artifact).map_err(refused)?;
+        let admitted = admit(&runtime.load(&artifact).map_err(refused)?)?;
+        // Not before: what lies in the cache was admitted, for whoever finds it.
         self.cache.put(digest, &artifact);
-        Ok(component)
+        Ok(admitted)
     }
 }
 

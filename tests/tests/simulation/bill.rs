@@ -93,7 +93,8 @@ pub(crate) fn check(
             preview(Some(freeing(world, to)))
         }
         (Ok(documents), true) if !documents.is_empty() => {
-            return Err("a policy that never answers was billed".into());
+            let by = documents.last().map(|last| (&last.billed, &last.policies, &last.receipts));
+            return Err(format!("a policy that never answers was billed: {by:?}"));
         }
         (documents, _) => documents,
     };
