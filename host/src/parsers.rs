@@ -78,7 +78,7 @@ impl Parser {
             Self::Component => policy::inspects(bytes),
             Self::Monitor => hypervisor::hears(bytes),
             Self::Agent => messages(bytes),
-            Self::Marker => bytes.split(|&byte| byte == b'\n').any(|line| marks(line)),
+            Self::Marker => bytes.split(|&byte| byte == b'\n').any(marks),
         }
     }
 }

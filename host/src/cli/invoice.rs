@@ -646,7 +646,8 @@ impl Closed {
                     error if UNRATED.iter().any(|code| is_refused(error, code)) => "unrated",
                     _ => "failed",
                 };
-                (outcome, none(), Some(format!("{error:#}")))
+                // A table has a line for each.
+                (outcome, none(), Some(format!("{error:#}").replace('\n', "; ")))
             }
         };
         Self { tenant, outcome, documents, payable, reason }

@@ -2,6 +2,7 @@
 //! another machine.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -213,9 +214,8 @@ impl Bundle {
     ) -> Result<(), EvidenceError> {
         for digest in books {
             let name = digest.to_string();
-            if !self.documents.contains_key(&name) {
-                let bytes = Evidence::document(archive, digest)?;
-                self.documents.insert(name, BASE64.encode(bytes));
+            if let Entry::Vacant(place) = self.documents.entry(name) {
+                place.insert(BASE64.encode(Evidence::document(archive, digest)?));
             }
         }
         Ok(())
