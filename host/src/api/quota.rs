@@ -48,7 +48,8 @@ pub(super) async fn store(
     let length = bytes.len() as u64;
     let archive = state.journal.archive();
     let stored = move || {
-        let there = || Ok::<_, ApiError>(archive.stored_bytes(known.id(), &digest)?);
+        let there =
+            |reserved: &[Digest]| Ok::<_, ApiError>(archive.stored_bytes(known.id(), reserved)?);
         known.store(digest, length, there)
     };
     blocking(stored).await

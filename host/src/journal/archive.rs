@@ -106,21 +106,25 @@ impl Archive {
     }
 
     /// Returns the bytes of price books and components that are stored for a tenant, without those
-    /// of this digest.
+    /// of these digests.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn stored_bytes(&self, tenant: &TenantId, without: &Digest) -> Result<u64, ReadError> {
+    pub fn stored_bytes(&self, tenant: &TenantId, without: &[Digest]) -> Result<u64, ReadError> {
         let sql = "SELECT
-            (SELECT coalesce(sum(length(bytes)), 0) FROM document WHERE digest != ?2 AND digest IN
+            (SELECT coalesce(sum(length(bytes)), 0) FROM document
+             WHERE digest NOT IN (SELECT value FROM json_each(?2)) AND digest IN
              (SELECT digest FROM prices WHERE tenant = ?1 UNION
               SELECT body ->> '$.digest' FROM tenant_fact JOIN fact ON seq = tenant_fact.fact
               WHERE tenant_fact.tenant = ?1 AND body ->> '$.kind' = 'proposed')) +
-            (SELECT coalesce(sum(length(bytes)), 0) FROM policy WHERE digest != ?2 AND digest IN
+            (SELECT coalesce(sum(length(bytes)), 0) FROM policy
+             WHERE digest NOT IN (SELECT value FROM json_each(?2)) AND digest IN
              (SELECT digest FROM policy_fact JOIN fact ON seq = policy_fact.fact
               WHERE tenant = ?1 AND body ->> '$.kind' = 'policy-admitted'))";
+        let without: Vec<String> = without.iter().map(|digest| format!("\"{digest}\"")).collect();
+        let without = format!("[{}]", without.join(","));
         self.readers.with(|db| {
-            let values = (tenant.as_str(), without.to_string());
+            let values = (tenant.as_str(), &without);
             Ok(db.prepare_cached(sql)?.query_row(values, |row| uint(row, 0))?)
         })
     }

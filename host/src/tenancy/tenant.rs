@@ -266,7 +266,7 @@ impl Tenant {
     }
 
     /// Reserves the bytes of a price book or a component, if the tenant may have that many.
-    /// `stored` returns those that are stored for it beside this one.
+    /// `stored` returns those that are stored for it beside those of some digests.
     ///
     /// # Errors
     /// [`Exceeded`], or the error of `stored`.
@@ -274,12 +274,15 @@ impl Tenant {
         self: &Arc<Self>,
         digest: Digest,
         length: u64,
-        stored: impl FnOnce() -> Result<u64, E>,
+        stored: impl FnOnce(&[Digest]) -> Result<u64, E>,
     ) -> Result<Storing, E> {
         let mut storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read under the lock: bytes stay reserved until they are among those of `stored`.
         let others = storing.iter().filter(|(other, _)| **other != digest);
-        let others = others.map(|(_, (length, _))| *length).fold(stored()?, u64::saturating_add);
+        let others: Vec<_> = others.map(|(other, (length, _))| (*other, *length)).collect();
+        let reserved: Vec<_> = others.iter().map(|(other, _)| *other).chain([digest]).collect();
+        // Read under the lock: bytes stay reserved until they are stored, and count once.
+        let there = stored(&reserved)?;
+        let others = others.iter().map(|(_, length)| *length).fold(there, u64::saturating_add);
         self.check_count(Limit::StoredBytes, others.saturating_add(length))?;
         storing.entry(digest).or_insert((length, 0)).1 += 1;
         Ok(Storing { tenant: self.clone(), digest })
@@ -318,7 +321,7 @@ mod tests {
     fn bytes_that_are_being_stored_count_already() {
         let tenant = tenant(&[(Limit::StoredBytes, 100)]);
         let store = |number: u8, length: u64, stored: u64| {
-            tenant.store::<Exceeded>(Digest([number; 32]), length, || Ok(stored))
+            tenant.store::<Exceeded>(Digest([number; 32]), length, |_| Ok(stored))
         };
         let first = store(1, 60, 0).expect("room");
         assert_eq!(store(2, 50, 0).map(drop).expect_err("no room").wanted, 110);

@@ -112,15 +112,17 @@ fn events_over_a_tenant_s_rate_refuse_requests_for_more_and_are_all_recorded() {
 fn books_of_a_tenant_that_come_at_once_are_no_more_than_it_may_store() {
     /// Requests at once, each with another book.
     const AT_ONCE: usize = 12;
-    let bytes = BOOK.len() as u64;
+    let sent: Value = serde_json::from_str(BOOK).expect("JSON");
+    let bytes = sent.to_string().len() as u64;
     let (daemon, _first, _other) = two(json!({"stored_bytes": bytes * 2 + bytes / 2}));
     let operator = daemon.api();
     let put = |tenant: &str, number: usize| {
         let price = format!("\"{:02}\"", 36 + number);
         let book = BOOK.replace("\"36\"", &price);
-        assert_eq!(book.len() as u64, bytes);
+        let book: Value = serde_json::from_str(&book).expect("JSON");
+        assert_eq!(book.to_string().len() as u64, bytes);
         let path = format!("/tenants/{tenant}/prices");
-        operator.put(&path, &serde_json::from_str(&book).expect("JSON"))
+        operator.put(&path, &book)
     };
     let answers: Vec<Answer> = std::thread::scope(|scope| {
         let put = &put;
